@@ -1,0 +1,202 @@
+"""The command line: arguments, printing, exit codes. Everything else is imported when a command needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lat_export import __version__
+from lat_export.console import (
+    print_bundle,
+    print_error,
+    print_findings,
+    print_lat_nodes,
+    print_onnx,
+    print_report,
+    tell,
+)
+from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError
+from lat_export.tasks import TASKS
+from lat_export.types import ModelSpec, Range
+
+if TYPE_CHECKING:
+    from lat_export.validation.report import Report
+
+# The names are written out so that --help loads no target; a test compares them with the registry.
+TARGET_NAMES = ("onnx", "ort", "trt", "trt-rtx")
+
+
+class RangeType(click.ParamType[Range]):
+    """MIN:OPT:MAX."""
+
+    name = "MIN:OPT:MAX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Range:
+        return value if isinstance(value, Range) else Range.parse(value)
+
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lat-export")
+def cli() -> None:
+    """Take Longformer checkpoints to ONNX, ONNX Runtime, TensorRT and TensorRT-RTX, and prove that they agree.
+
+    Exit codes: 0 done; 1 parity or a check failed; 2 bad usage or input; 3 something is missing; 70 a bug.
+    """
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--task", type=click.Choice(list(TASKS)), help="Left out, it is read from the checkpoint.")
+@click.option("--to", "target", required=True, type=click.Choice(TARGET_NAMES), help="What to make.")
+@click.option("--out", required=True, type=FOLDER, help="Folder of the bundle; it appears whole or not at all.")
+@click.option("--batch", type=RangeType(), help="Batch sizes of an engine.  [default: 1:1:8]")
+@click.option("--seq", "sequence", type=RangeType(), help="Lengths in tokens.  [default: 1:512:all positions]")
+@click.option("--choices", type=RangeType(), help="Choices, for multiple-choice.  [default: 1:2:4]")
+@click.option(
+    "--max-global",
+    type=click.IntRange(min=0),
+    help="Most global tokens in a row, for engines.  [default: by task, 1 to 64]",
+)
+@click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
+@click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and the report as JSON.")
+def model(model: str, no_validate: bool, as_json: bool, **options: Any) -> None:
+    """Export MODEL, a folder written by save_pretrained or a hub id, to a bundle.
+
+    \b
+    lat-export model ./checkpoint --to onnx --out ./bundle
+    lat-export model ./checkpoint --to trt-rtx --seq 1:512:4096 --out ./bundle
+    """
+    from lat_export.pipeline import ParityLostError, export
+
+    spec = ModelSpec(model=model, validate=not no_validate, **options)
+    try:
+        exported = export(spec, tell)
+    except ParityLostError as error:
+        _print_report(error.report, as_json)
+        raise
+    if as_json:
+        report = exported.report.to_json() if exported.report else None
+        _print_json({"manifest": exported.bundle.manifest, "report": report})
+        return
+    print_bundle(exported.bundle)
+    if exported.report:
+        print_report(exported.report)
+    else:
+        tell("not validated: --no-validate")
+
+
+@cli.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def validate(bundle: Path, as_json: bool) -> None:
+    """Check every file of BUNDLE and compare what it computes with PyTorch's golden tensors."""
+    from lat_export.pipeline import revalidate
+
+    report = revalidate(bundle, tell)
+    _print_report(report, as_json)
+    if report.parity_lost:
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+@cli.command()
+@click.argument("path", metavar="BUNDLE|ONNX", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def inspect(path: Path, as_json: bool) -> None:
+    """Show nodes, ops, sizes, axes and attention forms of a bundle or an ONNX file."""
+    from lat_export.inspection import inspect_onnx
+    from lat_export.stages.bundle import read_bundle
+    from lat_export.targets import PORTABLE_MODEL
+
+    bundle = read_bundle(path) if path.is_dir() else None
+    facts = inspect_onnx(path / PORTABLE_MODEL if bundle else path)
+    if as_json:
+        _print_json({"onnx": facts.to_json(), "manifest": bundle.manifest if bundle else None})
+        return
+    if bundle:
+        print_bundle(bundle)
+    print_onnx(facts)
+    if facts.lat_nodes:
+        print_lat_nodes(facts, bundle.forms if bundle else {})
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def doctor(as_json: bool) -> None:
+    """Show what is installed, what is missing, what that would enable, and how to get it."""
+    from lat_export.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        print_findings(findings)
+    if any(finding.required and not finding.present for finding in findings):
+        sys.exit(EXIT_MISSING)
+
+
+@cli.group()
+def golden() -> None:
+    """Make and check golden tensors: inputs, and what PyTorch computes from them."""
+
+
+@golden.command("make")
+@click.argument("recipe", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Where to write.  [default: the recipe's own folder]")
+def golden_make(recipe: Path, out: Path | None) -> None:
+    """Make the small checkpoints of RECIPE, a folder with recipe.json, and their golden tensors."""
+    from lat_export.recipes import make_goldens
+
+    make_goldens(recipe, out or recipe, tell)
+
+
+@golden.command("check")
+@click.argument("folder", type=FOLDER)
+def golden_check(folder: Path) -> None:
+    """Check the digests of all golden tensors below FOLDER and of the checkpoints beside them."""
+    from lat_export.recipes import check_goldens
+
+    for line in check_goldens(folder):
+        click.echo(line)
+
+
+def _print_report(report: Report, as_json: bool) -> None:
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        print_report(report)
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=1))
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        tell("interrupted")
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LatExportError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        tell("\nThis is a bug in lat-export. Please report it with the lines above.")
+        sys.exit(EXIT_BUG)
+    sys.exit(EXIT_DONE)

@@ -1,0 +1,83 @@
+"""What is installed, what is missing, what that would enable, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from dataclasses import dataclass
+
+from lat_export.targets import TARGETS
+from lat_export.targets.tensorrt_run import gpu_count
+from lat_export.targets.tensorrt_target import TensorRTTarget
+
+# (package, what it is for, how to get it)
+REQUIRED_PACKAGES = (
+    ("torch", "reading checkpoints, tracing, reference outputs", "pip install torch"),
+    ("transformers", "the models themselves", "pip install transformers"),
+    ("onnx", "checking exported models", "pip install onnx"),
+    ("onnx-ir", "writing exported models", "pip install onnx-ir"),
+    ("onnxscript", "torch's ONNX exporter", "pip install onnxscript"),
+    ("onnxruntime", "--to ort, and validation of every export", "pip install onnxruntime"),
+    ("safetensors", "weights and golden tensors", "pip install safetensors"),
+)
+OPTIONAL_PACKAGES = (("polygraphy", "running engines on a GPU", "pip install polygraphy"),)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    Attributes:
+        state: a version, or "missing".
+        advice: how to get it, where it is missing.
+    """
+
+    part: str
+    state: str
+    enables: str
+    advice: str = ""
+    required: bool = False
+
+    @property
+    def present(self) -> bool:
+        return self.state != "missing"
+
+
+def examine() -> list[Finding]:
+    """Every part that lat-export can use, required ones first."""
+    findings = [Finding("python", platform.python_version(), "lat-export itself", required=True)]
+    findings += [_package(*row, required=True) for row in REQUIRED_PACKAGES]
+    findings += [_package(*row, required=False) for row in OPTIONAL_PACKAGES]
+    findings += [_engine(target) for target in TARGETS.values() if isinstance(target, TensorRTTarget)]
+    findings.append(_gpu())
+    findings.append(
+        Finding("native ops", "none in this version", "speed: until then every lat node runs as its ONNX function body")
+    )
+    return findings
+
+
+def _package(name: str, enables: str, advice: str, *, required: bool) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name), enables, required=required)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "missing", enables, advice, required)
+
+
+def _engine(target: TensorRTTarget) -> Finding:
+    enables = f"--to {target.name}"
+    if target.fallback:
+        enables += f" (without it, --to {target.name} builds for {TARGETS[target.fallback].title})"
+    lack = target.missing()
+    if lack is not None:
+        return Finding(target.title, "missing", enables, lack)
+    return Finding(target.title, target.version(), enables)
+
+
+def _gpu() -> Finding:
+    enables = "running and timing engines (building needs none)"
+    if gpu_count() == 0:
+        return Finding("NVIDIA GPU", "missing", enables, "validate the bundle again on a machine that has one")
+    names = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return Finding("NVIDIA GPU", ", ".join(names.stdout.split("\n")).strip(", ") or f"{gpu_count()}", enables)

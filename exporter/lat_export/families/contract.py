@@ -1,0 +1,47 @@
+"""What a family of checkpoints is: its names, its limits, and how its attention becomes `lat` nodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """See the attributes of the same names in `lat_export.types.Signature`."""
+
+    max_tokens: int
+    boundary_lengths: tuple[int, ...]
+    pattern_length: int
+    max_global: int | None = None
+
+
+class Family(ABC):
+    """One `model_type` of transformers.
+
+    Attributes:
+        model_type: as config.json has it.
+        class_prefix: of the model classes in transformers; with a task's suffix it names the class.
+        extra_inputs: token inputs beside `input_ids` and `attention_mask`.
+    """
+
+    model_type: ClassVar[str]
+    class_prefix: ClassVar[str]
+    extra_inputs: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def swapped(self, model: PreTrainedModel) -> torch.nn.Module:
+        """The same weights, inputs and outputs, with attention through the `lat` ops; `model` is unchanged."""
+
+    @abstractmethod
+    def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        """How many nodes of each `lat` op a right graph has."""
+
+    @abstractmethod
+    def limits(self, config: PreTrainedConfig, task: str) -> Limits:
+        """The limits of an exported model of this config."""

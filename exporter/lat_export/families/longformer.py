@@ -1,0 +1,141 @@
+"""Longformer: a banded window of local tokens, and global tokens with projections of their own.
+
+transformers pads to a multiple of the window, asks `.any()` of the global mask and makes shapes from the number of
+global tokens. None of it survives tracing, so its model and encoder loops are replaced; embeddings, layers' linear
+parts, poolers and heads stay transformers' own modules.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.models.longformer import modeling_longformer as hf
+
+from lat_export.families.contract import Family, Limits
+from lat_export.ops import OPS
+from lat_export.ops.token_mask import GLOBAL
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# Bound on the global tokens of a row for engines whose shapes cannot depend on data, by what the task marks as global:
+# text classification the first token; question answering the question; multiple choice the text after the first
+# separator; the others nothing by default, so the bound leaves room for a user's own choice.
+DEFAULT_MAX_GLOBAL = {
+    "text-classification": 1,
+    "question-answering": 64,
+    "multiple-choice": 64,
+    "feature-extraction": 16,
+    "fill-mask": 16,
+    "token-classification": 16,
+}
+
+
+class BandedSelfAttention(torch.nn.Module):
+    """`LongformerSelfAttention` for any length and any globals, through the two `lat` ops."""
+
+    def __init__(self, attention: hf.LongformerSelfAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, hidden_states: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            hidden_states: (B, N, E).
+            token_mask: (B, N) int32: 0 padding, 1 token, 2 global token.
+        Returns:
+            (B, N, E), before the output projection.
+        """
+        source = self.attention
+        shared = {"num_heads": source.num_heads, "scale": source.head_dim**-0.5}
+        local_rows = OPS["BandedWindowAttention"](
+            source.query(hidden_states),
+            source.key(hidden_states),
+            source.value(hidden_states),
+            token_mask,
+            window=source.one_sided_attn_window_size,
+            **shared,
+        )
+        global_rows = OPS["GlobalTokenAttention"](
+            hidden_states,
+            token_mask,
+            source.query_global.weight,
+            source.query_global.bias,
+            source.key_global.weight,
+            source.value_global.weight,
+            source.value_global.bias,
+            **shared,
+        )
+        return torch.where((token_mask == GLOBAL).unsqueeze(-1), global_rows, local_rows)
+
+
+class Backbone(torch.nn.Module):
+    """`LongformerModel` without padding and without branches on data."""
+
+    def __init__(self, model: hf.LongformerModel) -> None:
+        super().__init__()
+        self.embeddings = model.embeddings
+        self.layers = model.encoder.layer
+        self.attentions = torch.nn.ModuleList(BandedSelfAttention(layer.attention.self) for layer in self.layers)
+        self.pooler = model.pooler
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        global_attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **_: Any,
+    ) -> hf.LongformerBaseModelOutputWithPooling:
+        """Inputs (B, N) int64 as `LongformerModel.forward` takes them; the masks may not be left out."""
+        # As LongformerModel._merge_to_attention_mask: padding wins over global.
+        token_mask = (attention_mask * (global_attention_mask + 1)).clamp(0, GLOBAL).to(torch.int32)
+        hidden_states = self.embeddings(
+            input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
+        )
+        for layer, attention in zip(self.layers, self.attentions, strict=True):
+            attended = layer.attention.output(attention(hidden_states, token_mask), hidden_states)
+            hidden_states = layer.ff_chunk(attended)
+        return hf.LongformerBaseModelOutputWithPooling(
+            last_hidden_state=hidden_states,
+            pooler_output=None if self.pooler is None else self.pooler(hidden_states),
+        )
+
+
+class Longformer(Family):
+    """allenai/longformer-base-4096 and all that has `model_type` longformer."""
+
+    model_type = "longformer"
+    class_prefix = "Longformer"
+    extra_inputs = ("global_attention_mask",)
+
+    def swapped(self, model: PreTrainedModel) -> torch.nn.Module:
+        if isinstance(model, hf.LongformerModel):
+            return Backbone(model)
+        clone: torch.nn.Module = copy.copy(model)  # a second module over the same parameters
+        clone._modules = dict(model._modules)
+        clone.longformer = Backbone(model.longformer)
+        return clone
+
+    def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        return {"BandedWindowAttention": config.num_hidden_layers, "GlobalTokenAttention": config.num_hidden_layers}
+
+    def limits(self, config: PreTrainedConfig, task: str) -> Limits:
+        windows = {size // 2 for size in config.attention_window}
+        widest = max(windows)
+        lengths = {length for w in (min(windows), widest) for length in (w, w + 1, 2 * w + 1)}
+        return Limits(
+            # Positions start after the padding index.
+            max_tokens=config.max_position_embeddings - config.pad_token_id - 1,
+            boundary_lengths=tuple(sorted(lengths)),
+            # One whole block and most of a second.
+            pattern_length=widest + widest * 3 // 4 + 1,
+            max_global=DEFAULT_MAX_GLOBAL[task],
+        )
+
+
+FAMILY = Longformer()

@@ -1,0 +1,151 @@
+"""bundle: all that was made -> a folder with a manifest of every file; and back, with every digest checked."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lat_export import __version__
+from lat_export.errors import InputError, ParityError
+from lat_export.stages.graph import Graph
+from lat_export.stages.load import Loaded
+from lat_export.stages.lower import Lowered
+from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
+from lat_export.types import Range, Signature
+from lat_export.validation.golden import MANIFEST_FILE as GOLDEN_MANIFEST
+from lat_export.validation.golden import TENSORS_FILE as GOLDEN_TENSORS
+from lat_export.validation.golden import file_sha256
+from lat_export.validation.report import Report
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MANIFEST_DIGEST_FILE = "manifest.json.sha256"
+REPORT_FILE = "report.json"
+TOKENIZER_FOLDER = "tokenizer"
+
+ROLES = {
+    PORTABLE_MODEL: "model",
+    f"{PORTABLE_MODEL}.data": "model weights",
+    GOLDEN_MANIFEST: "golden",
+    GOLDEN_TENSORS: "golden",
+    REPORT_FILE: "report",
+    "config.json": "config",
+}
+RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model on disk, its manifest read and its bytes checked."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def signature(self) -> Signature:
+        return Signature.from_json(self.manifest["signature"])
+
+    @property
+    def plan(self) -> BuildPlan:
+        plan = self.manifest["plan"]
+        return BuildPlan({dim: Range.parse(text) for dim, text in plan["sizes"].items()}, plan["max_global"])
+
+    @property
+    def forms(self) -> dict[str, str]:
+        return dict(self.manifest["forms"])
+
+
+def write_bundle(
+    folder: Path, loaded: Loaded, graph: Graph, lowered: Lowered, target: Target, built: Built, report: Report | None
+) -> None:
+    """Add tokenizer, config, report and manifest to the artifacts in `folder`."""
+    _copy_checkpoint_files(loaded, folder)
+    if report is not None:
+        (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    roles = {**ROLES, **({built.file: "engine"} if built.file else {})}
+    manifest = {
+        "schema": SCHEMA_VERSION,
+        "lat_export": __version__,
+        "target": target.name,
+        "precision": "fp32",
+        "semantics": "hf",
+        "signature": loaded.signature.to_json(),
+        "plan": {
+            "sizes": {dim: str(sizes) for dim, sizes in lowered.plan.sizes.items()},
+            "max_global": lowered.plan.max_global,
+        },
+        "lat_nodes": graph.lat_nodes,
+        "forms": built.forms,
+        "build": {"seconds": round(built.build_s, 3), **built.details},
+        "validated": None if report is None else {s.subject: s.verdict for s in report.subjects},
+        "warnings": list(loaded.warnings),
+        "versions": _versions(),
+        "files": {
+            name: {"sha256": file_sha256(path), "bytes": path.stat().st_size, "role": roles.get(name, "tokenizer")}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+            for name in (path.relative_to(folder).as_posix(),)
+        },
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n")
+    # As sha256sum writes it, so that `sha256sum -c` checks it too.
+    (folder / MANIFEST_DIGEST_FILE).write_text(f"{file_sha256(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n")
+
+
+def _copy_checkpoint_files(loaded: Loaded, folder: Path) -> None:
+    shutil.copyfile(loaded.folder / "config.json", folder / "config.json")
+    for path in loaded.tokenizer_files:
+        (folder / TOKENIZER_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / TOKENIZER_FOLDER / path.name)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle, or empty: something that may be replaced."""
+    return folder.is_dir() and ((folder / MANIFEST_DIGEST_FILE).is_file() or not any(folder.iterdir()))
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Open a bundle and check the digest of every file in it.
+
+    Raises:
+        InputError: the folder is no bundle, or one of another schema.
+        ParityError: a file is missing or was changed since the bundle was written.
+    """
+    manifest_file, digest_file = folder / MANIFEST_FILE, folder / MANIFEST_DIGEST_FILE
+    if not manifest_file.is_file():
+        raise InputError(
+            "not a bundle: no manifest.json",
+            got=folder,
+            hint="make one with lat-export model MODEL --to onnx --out DIR",
+        )
+    expected = digest_file.read_text(errors="replace").split() if digest_file.is_file() else ["nothing"]
+    if expected != [file_sha256(manifest_file), MANIFEST_FILE]:
+        raise _changed(MANIFEST_FILE, file_sha256(manifest_file), " ".join(expected) + f" in {MANIFEST_DIGEST_FILE}")
+    manifest = json.loads(manifest_file.read_text())
+    if manifest.get("schema") != SCHEMA_VERSION:
+        raise InputError("a bundle of another schema", got=manifest.get("schema"), expected=SCHEMA_VERSION)
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise _changed(name, "no such file", entry["sha256"])
+        found = file_sha256(path)
+        if found != entry["sha256"]:
+            raise _changed(name, found, entry["sha256"])
+    return Bundle(folder, manifest)
+
+
+def _changed(name: str, got: str, expected: str) -> ParityError:
+    return ParityError(
+        f"{name} is not what this bundle was written with",
+        got=got,
+        expected=expected,
+        hint="copy the bundle again, or export it again",
+    )

@@ -1,0 +1,244 @@
+"""load: checkpoint folder or hub id, task -> PyTorch model in eval mode, its family and its signature."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lat_export.errors import InputError
+from lat_export.families import Family, family_of
+from lat_export.quiet import quiet_transformers
+from lat_export.tasks import TASKS, Task, task_named
+from lat_export.types import ModelSpec, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+WHERE = {"stage": "load"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory.
+
+    Attributes:
+        folder: where it lies on disk.
+        warnings: what the user should know about this checkpoint.
+    """
+
+    folder: Path
+    model: PreTrainedModel
+    family: Family
+    signature: Signature
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def tokenizer_files(self) -> tuple[Path, ...]:
+        return tuple(path for name in TOKENIZER_FILES if (path := self.folder / name).is_file())
+
+
+def load(spec: ModelSpec) -> Loaded:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: no such folder or hub id, no config or weights, unsafe or broken weights, sizes that differ from
+            the config's, an unknown family or task, a task without its head.
+    """
+    folder = _folder(spec)
+    raw_config = _raw_config(folder)
+    family = family_of(str(raw_config.get("model_type")))
+    task = _task(spec.task, raw_config, family)
+    _check_weights(folder, allow_pickle=spec.allow_pickle)
+    model, missing = _model(folder, family, task)
+    outputs, warnings = _outputs(task, missing, folder)
+    return Loaded(folder, model, family, _signature(family, task, model.config, outputs, spec), warnings)
+
+
+def _folder(spec: ModelSpec) -> Path:
+    folder = Path(spec.model)
+    if folder.is_dir():
+        return folder
+    looks_like_path = folder.exists() or spec.model.count("/") > 1 or spec.model.startswith((".", "/", "~"))
+    if looks_like_path:
+        raise InputError("no such checkpoint folder", got=spec.model, where=WHERE)
+    return _from_hub(spec)
+
+
+def _from_hub(spec: ModelSpec) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [*HUB_FILES, *(PICKLED_WEIGHTS if spec.allow_pickle else ())]
+    try:
+        return Path(snapshot_download(spec.model, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise InputError(
+            f"{spec.model!r} is neither a folder nor a model that could be fetched from the hub",
+            got=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
+            expected="a folder written by save_pretrained, or a hub id while online or cached",
+            hint="check the spelling; offline, give the path of a local folder",
+            where=WHERE,
+        ) from error
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
+    config = folder / "config.json"
+    if not config.is_file():
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise InputError(
+            "the checkpoint folder has no config.json",
+            got=f"{folder} with {', '.join(found) or 'nothing in it'}",
+            expected="a folder written by save_pretrained",
+            where=WHERE,
+        )
+    try:
+        raw = json.loads(config.read_text())
+    except ValueError as error:
+        raise InputError("config.json is not valid JSON", got=error, where=WHERE) from error
+    if not isinstance(raw, dict):
+        raise InputError("config.json is not a JSON object", got=type(raw).__name__, where=WHERE)
+    return raw
+
+
+def _task(name: str | None, raw_config: dict[str, Any], family: Family) -> Task:
+    if name is not None:
+        return task_named(name)
+    architectures = raw_config.get("architectures") or []
+    by_class = {family.class_prefix + task.class_suffix: task for task in TASKS.values()}
+    for architecture in architectures:
+        if architecture in by_class:
+            return by_class[architecture]
+    raise InputError(
+        "the checkpoint does not say which task it was made for",
+        got=f"architectures={architectures}",
+        expected="one of " + ", ".join(by_class),
+        hint="name it: --task " + "|".join(TASKS),
+        where=WHERE,
+    )
+
+
+def _check_weights(folder: Path, *, allow_pickle: bool) -> None:
+    if any((folder / name).is_file() for name in SAFE_WEIGHTS):
+        return
+    if any((folder / name).is_file() for name in PICKLED_WEIGHTS):
+        if allow_pickle:
+            return
+        raise InputError(
+            "the checkpoint's weights are a pickle, which can run code when it is read",
+            got=next(name for name in PICKLED_WEIGHTS if (folder / name).is_file()),
+            expected="model.safetensors",
+            hint="if you trust its origin, add --allow-pickle",
+            where=WHERE,
+        )
+    raise InputError(
+        "the checkpoint folder has no weights",
+        got=folder,
+        expected=" or ".join(SAFE_WEIGHTS),
+        where=WHERE,
+    )
+
+
+def _model(folder: Path, family: Family, task: Task) -> tuple[PreTrainedModel, set[str]]:
+    """The model in eval mode, and the names of its parameters that the checkpoint does not have."""
+    import torch
+    import transformers
+
+    model_class = getattr(transformers, family.class_prefix + task.class_suffix)
+    safe = any((folder / name).is_file() for name in SAFE_WEIGHTS)
+    try:
+        with quiet_transformers():
+            model, info = model_class.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=safe, output_loading_info=True, local_files_only=True
+            )
+    except Exception as error:  # transformers, safetensors and torch each raise their own
+        raise _loading_error(error) from error
+    return model.eval(), set(info["missing_keys"])
+
+
+def _loading_error(error: Exception) -> InputError:
+    message = str(error).strip() or type(error).__name__
+    if "size mismatch" in message or "mismatched" in message.lower():
+        return InputError(
+            "the weights do not have the sizes that config.json gives",
+            got=message[:1500],
+            hint="take config.json and weights from one checkpoint",
+            where=WHERE,
+        )
+    if type(error).__name__ == "SafetensorError":
+        return InputError(
+            "the safetensors file is truncated or damaged",
+            got=message.splitlines()[0],
+            hint="copy or download it again",
+            where=WHERE,
+        )
+    return InputError(
+        "transformers cannot load the checkpoint", got=f"{type(error).__name__}: {message[:1500]}", where=WHERE
+    )
+
+
+def _outputs(task: Task, missing: set[str], folder: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the outputs that the checkpoint has weights for, and warnings on the others."""
+    outputs = [name for name, _ in task.outputs]
+    pooler = {name for name in missing if ".pooler." in f".{name}"}
+    if missing - pooler or (pooler and "pooler_output" not in outputs):
+        lacking = sorted(missing)
+        raise InputError(
+            f"the checkpoint has no weights for the {task.name} head",
+            got=f"missing {', '.join(lacking[:6])}" + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""),
+            expected=f"a checkpoint fine-tuned for {task.name}",
+            hint="choose the task that the checkpoint was saved with, or fine-tune it first",
+            where=WHERE,
+        )
+    if pooler:
+        outputs.remove("pooler_output")
+        return outputs, (f"{folder.name} has no pooler weights: pooler_output is left out",)
+    return outputs, ()
+
+
+def _signature(family: Family, task: Task, config: PreTrainedConfig, outputs: list[str], spec: ModelSpec) -> Signature:
+    limits = family.limits(config, task.name)
+    sizes: dict[str, int] = {"hidden": config.hidden_size, "vocab": config.vocab_size, "labels": config.num_labels}
+    if spec.sequence is not None and spec.sequence.max > limits.max_tokens:
+        raise InputError(
+            "the sequence is longer than the checkpoint's position table",
+            got=f"--seq {spec.sequence}",
+            expected=f"N <= {limits.max_tokens}",
+            where=WHERE,
+        )
+    max_global = limits.max_global
+    if max_global is not None and spec.max_global is not None:
+        max_global = spec.max_global
+    return Signature(
+        family=family.model_type,
+        task=task.name,
+        inputs=tuple(
+            TensorSpec(name, "int64", task.input_dims) for name in ("input_ids", "attention_mask", *family.extra_inputs)
+        ),
+        outputs=tuple(
+            TensorSpec(name, "float32", tuple(sizes.get(dim, dim) for dim in dims))
+            for name, dims in task.outputs
+            if name in outputs
+        ),
+        vocab_size=config.vocab_size,
+        pad_token_id=config.pad_token_id,
+        max_tokens=limits.max_tokens,
+        boundary_lengths=limits.boundary_lengths,
+        pattern_length=min(limits.pattern_length, limits.max_tokens),
+        num_layers=config.num_hidden_layers,
+        max_global=max_global,
+    )

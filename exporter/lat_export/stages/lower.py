@@ -1,0 +1,42 @@
+"""lower: portable model + target -> the sizes that the artifact is for, and the model as the target takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lat_export.stages.graph import Graph
+from lat_export.targets import BuildPlan, Target
+from lat_export.types import ModelSpec, Range, Signature
+
+# What an engine is built for where the user names no sizes.
+DEFAULT_BATCH = Range(1, 1, 8)
+DEFAULT_CHOICES = Range(1, 2, 4)
+DEFAULT_USUAL_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The model as the target takes it, and the sizes to build for."""
+
+    model: Path
+    plan: BuildPlan
+
+
+def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPlan:
+    """Sizes for an engine; without bounds where the artifact takes any size."""
+    if not target.fixed_shapes:
+        return BuildPlan({})
+    longest = signature.max_tokens
+    wanted = {
+        "batch": spec.batch or DEFAULT_BATCH,
+        "choices": spec.choices or DEFAULT_CHOICES,
+        "sequence": spec.sequence or Range(1, min(DEFAULT_USUAL_TOKENS, longest), longest),
+    }
+    used = {dim for tensor in signature.inputs for dim in tensor.dims}
+    return BuildPlan({dim: sizes for dim, sizes in wanted.items() if dim in used}, signature.max_global)
+
+
+def lower(graph: Graph, target: Target, plan: BuildPlan, scratch: Path) -> Lowered:
+    """Rewrite the portable model for `target` where it needs that."""
+    return Lowered(target.lower(graph.model, scratch, plan), plan)

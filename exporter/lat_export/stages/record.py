@@ -1,0 +1,84 @@
+"""record: PyTorch's outputs for a table of cases -> golden tensors in the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lat_export import __version__
+from lat_export.errors import LatExportError
+from lat_export.quiet import quiet_transformers
+from lat_export.stages.load import SAFE_WEIGHTS, Loaded
+from lat_export.types import Range
+from lat_export.validation.cases import SEED, Case, case_inputs, case_table
+from lat_export.validation.golden import Golden, GoldenCase, GoldenWriter, file_sha256, kept_rows, take_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def record(loaded: Loaded, folder: Path, sequence: Range | None = None) -> Golden:
+    """Run transformers' own modules over the case table and write the golden tensors into `folder`.
+
+    Where transformers cannot run a case, the family's swapped module (the PyTorch references of the ops) does; the
+    manifest says so case by case.
+    """
+    signature = loaded.signature
+    writer = GoldenWriter(folder, signature, origin(loaded))
+    reference = _Reference(loaded)
+    for case in case_table(signature, sequence):
+        inputs = case_inputs(signature, case)
+        outputs, computed_by, why = reference(case, inputs)
+        rows = kept_rows(outputs, signature)
+        writer.add(GoldenCase(case, inputs, take_rows(outputs, rows, signature), rows, computed_by, why))
+    writer.close()
+    return Golden(folder)
+
+
+def origin(loaded: Loaded) -> dict[str, Any]:
+    """Digests, versions and seed: what the tensors of a golden hang on."""
+    import torch
+    import transformers
+
+    weights = [name for name in ("config.json", *SAFE_WEIGHTS) if (loaded.folder / name).is_file()]
+    return {
+        "checkpoint_sha256": {name: file_sha256(loaded.folder / name) for name in weights},
+        "versions": {"lat-export": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        "seed": SEED,
+        "dtype": "float32",
+        "semantics": "hf",
+    }
+
+
+class _Reference:
+    """Computes a case in PyTorch: transformers where it can, our own reference where it raises."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._swapped: torch.nn.Module | None = None
+
+    def __call__(
+        self, case: Case, inputs: dict[str, np.ndarray[Any, Any]]
+    ) -> tuple[dict[str, np.ndarray[Any, Any]], str, str | None]:
+        try:
+            return self._run(self._loaded.model, inputs), "transformers", None
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+        if self._swapped is None:
+            self._swapped = self._loaded.family.swapped(self._loaded.model).eval()
+        try:
+            return self._run(self._swapped, inputs), "lat-export reference", why
+        except Exception as error:
+            raise LatExportError(
+                "neither transformers nor the reference can run a case",
+                got=f"{case.name}: {error}",
+                where={"stage": "record"},
+            ) from error
+
+    def _run(self, model: torch.nn.Module, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        import torch
+
+        with torch.inference_mode(), quiet_transformers():
+            outputs = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        return {spec.name: outputs[spec.name].numpy() for spec in self._loaded.signature.outputs}

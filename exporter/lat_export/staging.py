@@ -1,0 +1,147 @@
+"""A folder that appears whole or not at all.
+
+Work goes on in a hidden folder beside the wanted one, whose lock tells the living from the dead: what a killed run left
+is removed by the next run for the same place, and never taken for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lat_export.errors import InputError
+
+LOCK_FILE = "lock"
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+
+
+@dataclass(frozen=True)
+class Staging:
+    """
+    Attributes:
+        folder: what lies here when the block ends well becomes the result.
+        scratch: removed at the end.
+    """
+
+    folder: Path
+    scratch: Path
+
+
+@contextlib.contextmanager
+def staged(out: Path, *, replaceable: Callable[[Path], bool], force: bool) -> Iterator[Staging]:
+    """Fill `Staging.folder`; it becomes `out` when the block ends without an exception, by one rename.
+
+    Args:
+        replaceable: whether an existing folder is one of ours, which `force` may replace.
+    Raises:
+        InputError: `out` exists and may not be replaced, or the disk does not take the files.
+    """
+    out = out.absolute()
+    _check_free(out, replaceable, force)
+    try:
+        root = _staging_root(out)
+    except OSError as error:
+        raise _disk_error(error, out) from error
+    try:
+        with (root / LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            staging = Staging(root / "folder", root / "scratch")
+            staging.folder.mkdir()
+            staging.scratch.mkdir()
+            yield staging
+            _check_free(out, replaceable, force)
+            _publish(staging.folder, out)
+    except OSError as error:
+        raise _disk_error(error, out) from error
+    except Exception as error:
+        # Libraries wrap a full disk in errors of their own.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise _disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), out) from error
+        raise
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _check_free(out: Path, replaceable: Callable[[Path], bool], force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise InputError("the output folder exists", got=out, hint="choose another --out, or add --force to replace it")
+    if not replaceable(out):
+        raise InputError(
+            "--force replaces only what lat-export wrote",
+            got=f"{out} is something else",
+            hint="choose another --out, or remove it yourself",
+        )
+
+
+def _staging_root(out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{out.name}.lat-export-"
+    for leftover in out.parent.glob(f"{prefix}*"):
+        if _abandoned(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+
+
+def _abandoned(root: Path) -> bool:
+    """Nobody holds its lock: the run that made it is dead."""
+    try:
+        with (root / LOCK_FILE).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False  # made this very moment by another run, or not ours
+    except OSError:
+        return False
+    return True
+
+
+def _publish(folder: Path, out: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)  # some writers make their files private
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    folder.chmod(0o755)
+    if out.exists():
+        _exchange(folder, out)
+    else:
+        folder.rename(out)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step (Linux renameat2); elsewhere in two, the old one kept until the new one stands."""
+    at_fdcwd, rename_exchange = -100, 2
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 and renameat2(at_fdcwd, os.fsencode(new), at_fdcwd, os.fsencode(old), rename_exchange) == 0:
+        return
+    aside = new.with_name("replaced")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+
+
+def _disk_error(error: OSError, out: Path) -> Exception:
+    if error.errno not in DISK_ERRORS:
+        return error
+    free = ""
+    with contextlib.suppress(OSError):
+        nearest = next(parent for parent in out.parents if parent.exists())
+        free = f", {shutil.disk_usage(nearest).free / 2**20:.0f} MiB free"
+    return InputError(
+        "the output folder cannot be written",
+        got=f"{error.strerror}: {out}{free}",
+        expected="a writable place with room for about three times the checkpoint's size",
+        hint="choose another --out; nothing was left behind",
+    )

@@ -1,0 +1,35 @@
+"""The portable model alone: opset-20 ONNX with `lat` nodes and their bodies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Subject, Target
+from lat_export.targets.lowering import lat_nodes
+from lat_export.targets.onnxruntime_session import open_runner
+from lat_export.types import Signature
+
+
+def portable_subject(folder: Path, signature: Signature, plan: BuildPlan) -> Subject:
+    """The portable model in stock onnxruntime, no code of ours in it."""
+    return Subject(
+        name=f"{PORTABLE_MODEL} in onnxruntime (CPU, function bodies)",
+        open=lambda: open_runner(folder / PORTABLE_MODEL, signature),
+        plan=BuildPlan(plan.sizes),
+    )
+
+
+class OnnxTarget(Target):
+    """`--to onnx`."""
+
+    name = "onnx"
+    title = "ONNX"
+
+    def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
+        return Built(None, 0.0, dict.fromkeys(lat_nodes(lowered), "body"))
+
+    def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
+        return [portable_subject(folder, signature, plan)]
+
+
+TARGET = OnnxTarget()

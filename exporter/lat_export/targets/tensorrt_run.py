@@ -1,0 +1,72 @@
+"""Runs an engine of TensorRT or TensorRT-RTX on the GPU of this machine.
+
+Never run so far: no machine with a GPU and these libraries was at hand when it was written.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lat_export.errors import DeviceMissingError, MissingError
+from lat_export.targets.contract import BuildPlan, Runner
+from lat_export.types import Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that the driver shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+@contextmanager
+def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan) -> Iterator[Runner]:
+    """A runner over `engine`; inputs outside of `plan` are refused before they reach the GPU.
+
+    Raises:
+        DeviceMissingError: no GPU.
+        MissingError: Polygraphy was already imported for the other of the two libraries.
+    """
+    if gpu_count() == 0:
+        raise DeviceMissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
+    _point_polygraphy_at(module)
+    from polygraphy.backend.common import BytesFromPath
+    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+
+    with TrtRunner(EngineFromBytes(BytesFromPath(str(engine)))) as opened:
+
+        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            signature.check_inputs(inputs, max_global=plan.max_global)
+            outputs = opened.infer(inputs)
+            return {spec.name: outputs[spec.name] for spec in signature.outputs}
+
+        yield run
+
+
+def _point_polygraphy_at(module: str) -> None:
+    """Polygraphy reads the switch between the two libraries once, when it is imported."""
+    wanted = "1" if module == "tensorrt_rtx" else "0"
+    if "polygraphy" in sys.modules and os.environ.get(RTX_SWITCH, "0") != wanted:
+        raise MissingError(
+            "Polygraphy is already loaded for the other TensorRT library",
+            got=f"{RTX_SWITCH}={os.environ.get(RTX_SWITCH, '0')}",
+            expected=wanted,
+            hint="run this engine in a process of its own",
+        )
+    os.environ[RTX_SWITCH] = wanted

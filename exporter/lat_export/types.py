@@ -1,0 +1,182 @@
+"""The nouns that the stages hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lat_export.errors import InputError, ShapeError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest, most frequent and largest size of a dynamic dimension, ends included."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise InputError(
+                "a range is MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX",
+                got=f"{self.min}:{self.opt}:{self.max}",
+                expected="for example 1:512:4096",
+                hint="order the three numbers, smallest first; one number alone means a fixed size",
+            )
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}"
+
+    def __contains__(self, size: object) -> bool:
+        return isinstance(size, int) and self.min <= size <= self.max
+
+    @classmethod
+    def parse(cls, text: str) -> Range:
+        """``"512"`` or ``"1:512:4096"``."""
+        parts = text.split(":")
+        if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
+            raise InputError(
+                "a range is MIN:OPT:MAX or one number",
+                got=repr(text),
+                expected="for example 1:512:4096, or 512",
+            )
+        sizes = [int(part) for part in parts]
+        return cls(*sizes) if len(sizes) == 3 else cls(sizes[0], sizes[0], sizes[0])
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the user asked for.
+
+    Attributes:
+        model: a folder written by ``save_pretrained``, or a hub id.
+        task: a task name of ``lat_export.tasks``, or None to read it from the checkpoint's ``architectures``.
+        target: a name in ``lat_export.targets``.
+        batch, choices, sequence: sizes that an engine is built for; None takes the target's default.
+        max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
+    """
+
+    model: str
+    target: str
+    out: Path
+    task: str | None = None
+    batch: Range | None = None
+    choices: Range | None = None
+    sequence: Range | None = None
+    max_global: int | None = None
+    allow_pickle: bool = False
+    validate: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of an exported model.
+
+    Attributes:
+        dims: a name for a dynamic dimension, a size for a fixed one.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How an exported model is called, and within which limits: all that a run needs to know without PyTorch.
+
+    Attributes:
+        max_tokens: largest N that the position table holds.
+        boundary_lengths: lengths at which the family's attention changes its path; the case table visits them.
+        pattern_length: a length at which the case table meets every padding and every pattern of globals.
+        max_global: bound on the global tokens of a row, for engines; None if the family has no global tokens.
+        num_layers: layers, each with one attention.
+    """
+
+    family: str
+    task: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    vocab_size: int
+    pad_token_id: int
+    max_tokens: int
+    boundary_lengths: tuple[int, ...]
+    pattern_length: int
+    num_layers: int
+    max_global: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Signature:
+        def tensors(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(row["name"], row["dtype"], tuple(row["dims"])) for row in rows)
+
+        fields = dict(data)
+        fields["inputs"] = tensors(fields["inputs"])
+        fields["outputs"] = tensors(fields["outputs"])
+        fields["boundary_lengths"] = tuple(fields["boundary_lengths"])
+        return cls(**fields)
+
+    def has_input(self, name: str) -> bool:
+        return any(spec.name == name for spec in self.inputs)
+
+    def check_inputs(self, inputs: dict[str, Any], *, max_global: int | None = None) -> None:
+        """Raise `ShapeError` for inputs that the exported model would compute wrongly or die on.
+
+        Args:
+            inputs: arrays by input name.
+            max_global: bound on the global tokens of a row, where the artifact has one.
+        """
+        sizes: dict[str, int] = {}
+        for spec in self.inputs:
+            if spec.name not in inputs:
+                raise ShapeError(f"input {spec.name} is missing", got=sorted(inputs), expected=spec.dims)
+            array = inputs[spec.name]
+            where = {"input": spec.name}
+            if str(array.dtype) != spec.dtype:
+                raise ShapeError("wrong dtype", got=array.dtype, expected=spec.dtype, where=where)
+            if array.ndim != len(spec.dims):
+                raise ShapeError("wrong rank", got=array.shape, expected=spec.dims, where=where)
+            for dim, size in zip(spec.dims, array.shape, strict=True):
+                expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
+                if size != expected or size < 1:
+                    raise ShapeError(f"size of {dim} differs", got=array.shape, expected=sizes, where=where)
+        if sizes["sequence"] > self.max_tokens:
+            raise ShapeError(
+                "the sequence is longer than the checkpoint's position table",
+                got=f"N={sizes['sequence']}",
+                expected=f"N <= {self.max_tokens}",
+                hint="truncate or split the document",
+            )
+        self._check_input_ids(inputs)
+        if max_global is not None:
+            self._check_globals(inputs, max_global)
+
+    def _check_input_ids(self, inputs: dict[str, Any]) -> None:
+        ids = inputs.get("input_ids")
+        if ids is not None and (ids.min() < 0 or ids.max() >= self.vocab_size):
+            raise ShapeError(
+                "token id outside the vocabulary",
+                got=f"{ids.min()} to {ids.max()}",
+                expected=f"0 to {self.vocab_size - 1}",
+                where={"input": "input_ids"},
+                hint="use the checkpoint's own tokenizer",
+            )
+
+    def _check_globals(self, inputs: dict[str, Any], max_global: int) -> None:
+        name = "global_attention_mask"
+        if name in inputs:
+            most = int(((inputs[name] * inputs["attention_mask"]) > 0).sum(axis=-1).max())
+            if most > max_global:
+                raise ShapeError(
+                    "more global tokens in a row than the engine was built for",
+                    got=f"{most} global tokens",
+                    expected=f"at most {max_global}",
+                    where={"input": name},
+                    hint=f"export again with --max-global {most}",
+                )

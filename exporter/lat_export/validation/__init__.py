@@ -1,0 +1,1 @@
+"""Proof of parity: cases, golden tensors, comparison, report."""

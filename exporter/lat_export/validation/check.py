@@ -1,0 +1,95 @@
+"""Runs an artifact over golden cases and judges every output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lat_export.errors import MissingError
+from lat_export.types import Range, Signature
+from lat_export.validation.compare import Difference, difference
+from lat_export.validation.golden import GoldenCase, take_rows
+from lat_export.validation.report import FAILED, PASSED, Row, SubjectReport
+from lat_export.validation.tolerance import RELATIVE_L2
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Limits(Protocol):
+    """What the artifact was built for."""
+
+    @property
+    def sizes(self) -> dict[str, Range]: ...
+    @property
+    def max_global(self) -> int | None: ...
+
+
+class Checkable(Protocol):
+    """An artifact that can be opened for a run; `lat_export.targets.Subject` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def plan(self) -> Limits: ...
+    @property
+    def if_not_run(self) -> str: ...
+    @property
+    def open(self) -> Callable[[], AbstractContextManager[Any]]: ...
+
+
+def check_subject(
+    subject: Checkable, goldens: Iterable[GoldenCase], signature: Signature, precision: str = "fp32"
+) -> SubjectReport:
+    """Compare every output of every golden case within the subject's limits.
+
+    An artifact that cannot run on this machine gives a report without rows, never a pass.
+    """
+    rows: list[Row] = []
+    left_out = 0
+    try:
+        with subject.open() as run:
+            for golden in goldens:
+                if not within(golden, signature, subject.plan):
+                    left_out += 1
+                    continue
+                outputs = take_rows(run(golden.inputs), golden.rows, signature)
+                rows += [_row(golden, spec.name, outputs[spec.name], precision) for spec in signature.outputs]
+    except MissingError as error:
+        return SubjectReport(subject.name, (), remark=f"{subject.if_not_run}: {error.what}")
+    return SubjectReport(subject.name, tuple(rows), left_out)
+
+
+def within(golden: GoldenCase, signature: Signature, limits: Limits) -> bool:
+    """Whether a case's sizes and global tokens are ones that the artifact was built for."""
+    for spec in signature.inputs:
+        for dim, size in zip(spec.dims, golden.inputs[spec.name].shape, strict=True):
+            if isinstance(dim, str) and dim in limits.sizes and size not in limits.sizes[dim]:
+                return False
+    if limits.max_global is None or not signature.has_input("global_attention_mask"):
+        return True
+    return bool(golden.inputs["global_attention_mask"].sum(axis=-1).max() <= limits.max_global)
+
+
+def _row(golden: GoldenCase, name: str, output: np.ndarray[Any, Any], precision: str) -> Row:
+    tolerance = RELATIVE_L2[precision]
+    remark = ""
+    try:
+        found = difference(output, golden.outputs[name])
+    except ValueError as error:
+        found, remark = Difference(float("inf"), float("inf"), 0.0, finite=False), str(error)
+    else:
+        remark = "" if found.finite else "NaN or Inf"
+    return Row(
+        case=golden.case.name,
+        output=name,
+        max_abs=found.max_abs,
+        relative_l2=found.relative_l2,
+        cosine=found.cosine,
+        tolerance=tolerance,
+        verdict=PASSED if found.finite and found.relative_l2 <= tolerance else FAILED,
+        rows="all" if golden.rows is None else len(golden.rows),
+        reference=golden.computed_by,
+        remark=remark,
+    )

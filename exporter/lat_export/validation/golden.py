@@ -1,0 +1,176 @@
+"""Golden tensors: inputs and PyTorch's outputs of a table of cases, as safetensors and a JSON manifest beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lat_export.errors import InputError, ParityError
+from lat_export.types import Signature
+from lat_export.validation.cases import Case
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT_VERSION = 1
+TENSORS_FILE = "golden.safetensors"
+MANIFEST_FILE = "golden.json"
+
+# A longer output keeps rows spread evenly over the sequence, first and last included: each depends on all layers below.
+KEPT_BYTES_PER_OUTPUT = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One case with what PyTorch computed for it.
+
+    Attributes:
+        outputs: by name; where `rows` is not None, axis 1 holds only those positions of the sequence.
+        computed_by: "transformers", or "lat-export reference" where transformers cannot run the case.
+        why_reference: transformers' own error, where it could not run.
+    """
+
+    case: Case
+    inputs: dict[str, np.ndarray[Any, Any]]
+    outputs: dict[str, np.ndarray[Any, Any]]
+    rows: np.ndarray[Any, Any] | None
+    computed_by: str
+    why_reference: str | None = None
+
+
+def kept_rows(outputs: dict[str, np.ndarray[Any, Any]], signature: Signature) -> np.ndarray[Any, Any] | None:
+    """Positions to keep where the largest token-level output is over the limit; None to keep all."""
+    import numpy as np
+
+    token_level = [outputs[spec.name] for spec in signature.outputs if spec.dims[1:2] == ("sequence",)]
+    largest = max(token_level, key=lambda array: array.nbytes, default=None)
+    if largest is None or largest.nbytes <= KEPT_BYTES_PER_OUTPUT:
+        return None
+    tokens = largest.shape[1]
+    count = max(2, tokens * KEPT_BYTES_PER_OUTPUT // largest.nbytes)
+    return np.unique(np.linspace(0, tokens - 1, count).round().astype(np.int64))
+
+
+def take_rows(
+    outputs: dict[str, np.ndarray[Any, Any]], rows: np.ndarray[Any, Any] | None, signature: Signature
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The outputs with only the kept rows of those that have a sequence axis."""
+    if rows is None:
+        return outputs
+    token_level = {spec.name for spec in signature.outputs if spec.dims[1:2] == ("sequence",)}
+    return {name: array[:, rows] if name in token_level else array for name, array in outputs.items()}
+
+
+class GoldenWriter:
+    """Collects cases; `close` writes the two files."""
+
+    def __init__(self, folder: Path, signature: Signature, origin: dict[str, Any]) -> None:
+        """
+        Args:
+            origin: digests, versions and seeds that tell where the tensors come from.
+        """
+        self._folder = folder
+        self._signature = signature
+        self._origin = origin
+        self._tensors: dict[str, np.ndarray[Any, Any]] = {}
+        self._cases: list[dict[str, Any]] = []
+
+    def add(self, golden: GoldenCase) -> None:
+        import numpy as np
+
+        prefix = f"{len(self._cases):03d}"
+        for group in ("inputs", "outputs"):
+            for name, array in getattr(golden, group).items():
+                self._tensors[f"{prefix}.{group}.{name}"] = np.ascontiguousarray(array)
+        if golden.rows is not None:
+            self._tensors[f"{prefix}.rows"] = golden.rows
+        self._cases.append(
+            {
+                "case": vars(golden.case),
+                "computed_by": golden.computed_by,
+                "why_reference": golden.why_reference,
+                "rows": "all" if golden.rows is None else len(golden.rows),
+            }
+        )
+
+    def close(self) -> None:
+        from safetensors.numpy import save_file
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors = self._folder / TENSORS_FILE
+        save_file(self._tensors, str(tensors))
+        manifest = {
+            "format": FORMAT_VERSION,
+            "signature": self._signature.to_json(),
+            "origin": self._origin,
+            "tensors_sha256": file_sha256(tensors),
+            "cases": self._cases,
+        }
+        (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+class Golden:
+    """A golden on disk, read case by case."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            InputError: no golden there, or one of another format version.
+            ParityError: the tensors are not the ones that the manifest was written for.
+        """
+        self._tensors = folder / TENSORS_FILE
+        manifest_file = folder / MANIFEST_FILE
+        if not manifest_file.is_file() or not self._tensors.is_file():
+            raise InputError("no golden tensors there", got=folder, expected=f"{MANIFEST_FILE} and {TENSORS_FILE}")
+        self.manifest: dict[str, Any] = json.loads(manifest_file.read_text())
+        if self.manifest.get("format") != FORMAT_VERSION:
+            raise InputError(
+                "golden tensors of another format version",
+                got=self.manifest.get("format"),
+                expected=FORMAT_VERSION,
+                hint="make them again with lat-export golden make",
+            )
+        digest = file_sha256(self._tensors)
+        if digest != self.manifest["tensors_sha256"]:
+            raise ParityError(
+                f"{TENSORS_FILE} was changed after it was written",
+                got=digest,
+                expected=self.manifest["tensors_sha256"],
+                hint="make it again with lat-export golden make",
+            )
+        self.signature = Signature.from_json(self.manifest["signature"])
+
+    def __len__(self) -> int:
+        return len(self.manifest["cases"])
+
+    def __iter__(self) -> Iterator[GoldenCase]:
+        from safetensors import safe_open
+
+        with safe_open(str(self._tensors), framework="numpy") as tensors:
+            names = list(tensors.keys())
+            for index, row in enumerate(self.manifest["cases"]):
+                groups: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}}
+                for name in names:
+                    prefix, _, rest = name.partition(".")
+                    group, _, tensor = rest.partition(".")
+                    if prefix == f"{index:03d}" and group in groups:
+                        groups[group][tensor] = tensors.get_tensor(name)
+                rows = tensors.get_tensor(f"{index:03d}.rows") if f"{index:03d}.rows" in names else None
+                yield GoldenCase(
+                    Case(**row["case"]),
+                    groups["inputs"],
+                    groups["outputs"],
+                    rows,
+                    row["computed_by"],
+                    row["why_reference"],
+                )
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
