@@ -1,4 +1,4 @@
-"""The whole way, top to bottom: load, trace, graph, lower, build, record, validate, bundle."""
+"""The whole way, top to bottom: load, trace, graph, record, lower, build, validate, bundle."""
 
 from __future__ import annotations
 
@@ -49,27 +49,30 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
     with staged(spec.out, replaceable=is_bundle, force=spec.force) as staging:
         with _timed("load", tell):
             loaded = load(spec)
-        for warning in loaded.warnings:
+        checkpoint = loaded.checkpoint
+        for warning in checkpoint.warnings:
             tell(f"warning: {warning}")
-        plan = build_plan(spec, loaded.signature, target)
+        plan = build_plan(spec, checkpoint.signature, target)
         with _timed("trace", tell):
             traced = trace(loaded)
         with _timed("graph", tell):
             graph = build_graph(loaded, traced, staging.folder)
         del traced
-        with _timed("lower", tell):
-            lowered = lower(graph, target, plan, staging.scratch)
-        with _timed("build", tell):
-            built = build(lowered, target, staging.folder, loaded.signature)
-        report = None
         if spec.validate:
             with _timed("record", tell):
                 golden = record(loaded, staging.folder, spec.sequence)
+        del loaded  # from here on nothing needs PyTorch's copy of the weights
+        with _timed("lower", tell):
+            lowered = lower(graph, target, plan, staging.scratch)
+        with _timed("build", tell):
+            built = build(lowered, target, staging.folder, checkpoint.signature)
+        report = None
+        if spec.validate:
             with _timed("validate", tell):
                 report = validate(staging.folder, target, plan, built.forms, golden, staging.scratch, tell)
             _demand_parity(report)
         with _timed("bundle", tell):
-            write_bundle(staging.folder, loaded, graph, lowered, target, built, report)
+            write_bundle(staging.folder, checkpoint, graph, lowered, target, built, report)
     return Exported(read_bundle(spec.out), report)
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InputError, ParityError
 from lat_export.families import family_of
 from lat_export.quiet import quiet_transformers
-from lat_export.stages.load import load
-from lat_export.stages.record import record
+from lat_export.stages.load import Checkpoint, load
+from lat_export.stages.record import origin, record
 from lat_export.tasks import task_named
 from lat_export.types import ModelSpec
 from lat_export.validation.golden import Golden
@@ -81,16 +81,14 @@ def check_goldens(folder: Path) -> list[str]:
     for manifest in sorted(folder.rglob("golden.json")):
         golden = Golden(manifest.parent)
         current = load(ModelSpec(str(manifest.parent / CHECKPOINT_FOLDER), "onnx", folder, task=golden.signature.task))
-        _check_origin(golden, current, manifest.parent)
+        _check_origin(golden, current.checkpoint, manifest.parent)
         checked.append(f"{manifest.parent.relative_to(folder)}: {len(golden)} cases")
     if not checked:
         raise InputError("no golden tensors below that folder", got=folder)
     return checked
 
 
-def _check_origin(golden: Golden, current: Any, folder: Path) -> None:
-    from lat_export.stages.record import origin
-
+def _check_origin(golden: Golden, current: Checkpoint, folder: Path) -> None:
     found, recorded = origin(current)["checkpoint_sha256"], golden.manifest["origin"]["checkpoint_sha256"]
     if found != recorded:
         raise ParityError(

@@ -56,44 +56,35 @@ def reference(
 
 
 def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
-    """Blocks of b = min(W, N) rows against 3 b neighbouring keys and the globals: O(N * (3 W + G)) time and memory."""
+    """Blocks of b rows against the 3 b keys around them and the G globals: O(N * (3 b + G)) time and memory.
+
+    The globals are appended to the keys of every block, so that product, softmax and product follow each other in the
+    form that engines fuse. All that hangs on the mask alone is the same in every layer: engines compute it once.
+    """
     query, key, value, mask = op.inputs
-    grid = _Blocks(op, query)
+    grid = _Blocks(op)
     scaled = op.Mul(query, op.CastLike(op.attribute("scale"), query))
     queries = op.Transpose(grid.split(scaled, neighbours=0), perm=[0, 1, 3, 2, 4])  # B, blocks, H, b, D
-    keys = grid.with_neighbours(op.Transpose(grid.split(key, neighbours=1), perm=[0, 1, 3, 4, 2]), axis=4)
-    values = grid.with_neighbours(op.Transpose(grid.split(value, neighbours=1), perm=[0, 1, 3, 2, 4]), axis=3)
+    keys = grid.with_neighbours(grid.split(key, neighbours=1), axis=2)  # B, blocks, 3b, H, D
+    values = grid.with_neighbours(grid.split(value, neighbours=1), axis=2)
+    allowed = op.And(grid.local_keys(), grid.band())  # B, blocks, 1, b, 3b
+    if bounds.max_global != 0:
+        tokens = GlobalTokens.find(op, mask, bounds)
+        keys = op.Concat(keys, grid.in_every_block(tokens.gather(op, key), tokens.count), axis=2)
+        values = op.Concat(values, grid.in_every_block(tokens.gather(op, value), tokens.count), axis=2)
+        allowed = op.Concat(allowed, grid.for_every_row(tokens.valid, tokens.count), axis=4)
 
-    scores = op.Cast(op.MatMul(queries, keys), to=FLOAT32)  # B, blocks, H, b, 3b
-    allowed = op.And(grid.local_keys(mask), grid.band())
-    scores = op.Where(allowed, scores, MASKED_SCORE)
-    if bounds.max_global == 0:
-        context = op.MatMul(op.CastLike(op.Softmax(scores, axis=-1), value), values)
-    else:
-        context = _attend_with_globals(op, grid, bounds, queries, scores, values)
+    scores = op.Cast(op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 4, 2])), to=FLOAT32)
+    weights = op.CastLike(op.Softmax(op.Where(allowed, scores, MASKED_SCORE), axis=-1), value)
+    context = op.MatMul(weights, op.Transpose(values, perm=[0, 1, 3, 2, 4]))
     rows = grid.join(op.Transpose(context, perm=[0, 1, 3, 2, 4]))
     padding = op.Unsqueeze(mask_equals(op, mask, PADDING), [2])
     return op.Where(padding, op.CastLike(0.0, rows), rows)  # type: ignore[no-any-return]
 
 
-def _attend_with_globals(
-    op: BodyBuilder, grid: _Blocks, bounds: StaticBounds, queries: ir.Value, band_scores: ir.Value, values: ir.Value
-) -> ir.Value:
-    """One softmax over the band's and the globals' scores; each part then weighs its own values."""
-    _, key, value, mask = op.inputs
-    tokens = GlobalTokens.find(op, mask, bounds)
-    global_keys = op.Transpose(grid.heads(tokens.gather(op, key), tokens.count), perm=[0, 2, 3, 1])  # B, H, D, G
-    global_values = op.Transpose(grid.heads(tokens.gather(op, value), tokens.count), perm=[0, 2, 1, 3])  # B, H, G, D
-    global_scores = op.Cast(op.MatMul(queries, op.Unsqueeze(global_keys, [1])), to=FLOAT32)  # B, blocks, H, b, G
-    global_scores = op.Where(op.Unsqueeze(tokens.valid, [1, 2, 3]), global_scores, MASKED_SCORE)
-    weights = op.CastLike(op.Softmax(op.Concat(band_scores, global_scores, axis=-1), axis=-1), value)
-    band_width = op.Mul(grid.block, [3])
-    band_weights = op.Slice(weights, [0], band_width, [-1])
-    global_weights = op.Slice(weights, band_width, [_END], [-1])
-    return op.Add(  # type: ignore[no-any-return]
-        op.MatMul(band_weights, values), op.MatMul(global_weights, op.Unsqueeze(global_values, [1]))
-    )
-
+# Blocks are W rows, so that one neighbour to either side covers the window. Below this they would be so small that the
+# globals, repeated for every block, outweigh all else.
+SMALLEST_BLOCK = 16
 
 _END = 2**31 - 1  # "to the end" for Slice
 
@@ -101,11 +92,14 @@ _END = 2**31 - 1  # "to the end" for Slice
 class _Blocks:
     """The sequence cut into blocks of b rows; all sizes are int64 [1] computed in the graph."""
 
-    def __init__(self, op: BodyBuilder, query: ir.Value) -> None:
+    def __init__(self, op: BodyBuilder) -> None:
+        query, _, _, self.mask = op.inputs
         self.op = op
-        self.batch, self.length, self.width = (op.size(query, axis) for axis in range(3))
-        # A sequence shorter than W is one block of its own length: nothing is padded to W.
-        self.block = op.Min(op.reshape(op.attribute("window"), 1), self.length)
+        self.batch, self.length = op.size(self.mask, 0), op.size(self.mask, 1)
+        self.width = op.size(query, 2)
+        # A sequence shorter than a block is one block of its own length: nothing is padded to W.
+        window = op.reshape(op.attribute("window"), 1)
+        self.block = op.Min(op.Max(window, [SMALLEST_BLOCK]), self.length)
         self.blocks = op.Div(op.Sub(op.Add(self.length, self.block), [1]), self.block)
         self.tail = op.Sub(op.Mul(self.blocks, self.block), self.length)
         self.num_heads = op.reshape(op.attribute("num_heads"), 1)
@@ -120,13 +114,8 @@ class _Blocks:
 
     def split(self, rows: ir.Value, neighbours: int) -> ir.Value:
         """[B, N, E] -> [B, blocks (+ 2 neighbours), b, H, D]."""
-        op = self.op
         padded = self._padded(rows, neighbours)
-        return op.reshape(padded, self.batch, -1, self.block, self.num_heads, self.head_size)
-
-    def heads(self, rows: ir.Value, count: ir.Value) -> ir.Value:
-        """[B, G, E] -> [B, G, H, D]."""
-        return self.op.reshape(rows, self.batch, count, self.num_heads, self.head_size)
+        return self.op.reshape(padded, self.batch, -1, self.block, self.num_heads, self.head_size)
 
     def with_neighbours(self, padded_blocks: ir.Value, axis: int) -> ir.Value:
         """[B, blocks + 2, ...] -> [B, blocks, ...], each block joined with the ones before and after it on `axis`."""
@@ -134,10 +123,22 @@ class _Blocks:
         starts_and_ends = (([0], [-2]), ([1], [-1]), ([2], [_END]))
         return op.Concat(*(op.Slice(padded_blocks, start, end, [1]) for start, end in starts_and_ends), axis=axis)  # type: ignore[no-any-return]
 
-    def local_keys(self, mask: ir.Value) -> ir.Value:
+    def in_every_block(self, rows: ir.Value, count: ir.Value) -> ir.Value:
+        """[B, G, E] -> [B, blocks, G, H, D]."""
+        op = self.op
+        once = op.reshape(rows, self.batch, 1, count, self.num_heads, self.head_size)
+        return op.Expand(once, op.dims(self.batch, self.blocks, count, self.num_heads, self.head_size))  # type: ignore[no-any-return]
+
+    def for_every_row(self, columns: ir.Value, count: ir.Value) -> ir.Value:
+        """bool [B, G] -> [B, blocks, 1, b, G]."""
+        op = self.op
+        once = op.Unsqueeze(columns, [1, 2, 3])
+        return op.Expand(once, op.dims(self.batch, self.blocks, 1, self.block, count))  # type: ignore[no-any-return]
+
+    def local_keys(self) -> ir.Value:
         """bool [B, blocks, 1, 1, 3b]: keys that are plain tokens; globals have their own column, padding has none."""
         op = self.op
-        padded = op.reshape(self._padded(mask, neighbours=1), self.batch, -1, self.block)
+        padded = op.reshape(self._padded(self.mask, neighbours=1), self.batch, -1, self.block)
         return op.Unsqueeze(mask_equals(op, self.with_neighbours(padded, axis=2), TOKEN), [2, 3])  # type: ignore[no-any-return]
 
     def band(self) -> ir.Value:

@@ -86,7 +86,8 @@ class _GlobalRows:
         self.hidden, self.mask, query_weight, query_bias, self.key_weight, self.value_weight, self.value_bias = (
             op.inputs
         )
-        self.batch, self.length, self.width = (op.size(self.hidden, axis) for axis in range(3))
+        # Sizes from the mask where it has them: they are then the same in every layer, and computed once.
+        self.batch, self.length, self.width = op.size(self.mask, 0), op.size(self.mask, 1), op.size(self.hidden, 2)
         self.count = tokens.count
         self.num_heads = op.reshape(op.attribute("num_heads"), 1)
         self.head_size = op.Div(self.width, self.num_heads)

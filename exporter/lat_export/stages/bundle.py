@@ -12,7 +12,7 @@ from typing import Any
 from lat_export import __version__
 from lat_export.errors import InputError, ParityError
 from lat_export.stages.graph import Graph
-from lat_export.stages.load import Loaded
+from lat_export.stages.load import Checkpoint
 from lat_export.stages.lower import Lowered
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
 from lat_export.types import Range, Signature
@@ -60,10 +60,16 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, loaded: Loaded, graph: Graph, lowered: Lowered, target: Target, built: Built, report: Report | None
+    folder: Path,
+    checkpoint: Checkpoint,
+    graph: Graph,
+    lowered: Lowered,
+    target: Target,
+    built: Built,
+    report: Report | None,
 ) -> None:
     """Add tokenizer, config, report and manifest to the artifacts in `folder`."""
-    _copy_checkpoint_files(loaded, folder)
+    _copy_checkpoint_files(checkpoint, folder)
     if report is not None:
         (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n")
     roles = {**ROLES, **({built.file: "engine"} if built.file else {})}
@@ -73,7 +79,7 @@ def write_bundle(
         "target": target.name,
         "precision": "fp32",
         "semantics": "hf",
-        "signature": loaded.signature.to_json(),
+        "signature": checkpoint.signature.to_json(),
         "plan": {
             "sizes": {dim: str(sizes) for dim, sizes in lowered.plan.sizes.items()},
             "max_global": lowered.plan.max_global,
@@ -82,7 +88,7 @@ def write_bundle(
         "forms": built.forms,
         "build": {"seconds": round(built.build_s, 3), **built.details},
         "validated": None if report is None else {s.subject: s.verdict for s in report.subjects},
-        "warnings": list(loaded.warnings),
+        "warnings": list(checkpoint.warnings),
         "versions": _versions(),
         "files": {
             name: {"sha256": file_sha256(path), "bytes": path.stat().st_size, "role": roles.get(name, "tokenizer")}
@@ -96,9 +102,9 @@ def write_bundle(
     (folder / MANIFEST_DIGEST_FILE).write_text(f"{file_sha256(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n")
 
 
-def _copy_checkpoint_files(loaded: Loaded, folder: Path) -> None:
-    shutil.copyfile(loaded.folder / "config.json", folder / "config.json")
-    for path in loaded.tokenizer_files:
+def _copy_checkpoint_files(checkpoint: Checkpoint, folder: Path) -> None:
+    shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
+    for path in checkpoint.tokenizer_files:
         (folder / TOKENIZER_FOLDER).mkdir(exist_ok=True)
         shutil.copyfile(path, folder / TOKENIZER_FOLDER / path.name)
 

@@ -38,9 +38,11 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     Raises:
         LatExportError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     program = traced.program
     found = _name_lat_nodes(program)
-    expected = loaded.family.expected_nodes(loaded.model.config)
+    expected = loaded.checkpoint.family.expected_nodes(loaded.model.config)
     if found != expected:
         raise LatExportError(
             "the traced graph does not have one node of each attention op a layer",
@@ -52,7 +54,8 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
         function = OPS[name].function()
         program.functions[function.identifier()] = function
     program.opset_imports[DOMAIN] = DOMAIN_VERSION
-    _strip_traces(program)
+    # The exporter's stack traces hold paths of this machine and would make two exports differ.
+    ClearMetadataAndDocStringPass()(program)
     path = folder / PORTABLE_MODEL
     save(program, path)
     _check(path)
@@ -67,18 +70,6 @@ def _name_lat_nodes(program: onnx_ir.Model) -> dict[str, int]:
             node.name = f"layer.{counts[node.op_type]}.{node.op_type}"
             counts[node.op_type] += 1
     return dict(counts)
-
-
-def _strip_traces(program: onnx_ir.Model) -> None:
-    """Drop the exporter's stack traces: they hold paths of this machine and would make two exports differ."""
-    program.metadata_props.clear()
-    program.graph.metadata_props.clear()
-    for node in program.graph:
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in (*program.graph.inputs, *program.graph.initializers.values()):
-        value.metadata_props.clear()
 
 
 def _check(path: Path) -> None:

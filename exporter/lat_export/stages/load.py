@@ -34,16 +34,15 @@ WHERE = {"stage": "load"}
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A checkpoint in memory.
+class Checkpoint:
+    """What is known of a checkpoint without its weights.
 
     Attributes:
         folder: where it lies on disk.
-        warnings: what the user should know about this checkpoint.
+        warnings: what the user should know about it.
     """
 
     folder: Path
-    model: PreTrainedModel
     family: Family
     signature: Signature
     warnings: tuple[str, ...] = ()
@@ -51,6 +50,18 @@ class Loaded:
     @property
     def tokenizer_files(self) -> tuple[Path, ...]:
         return tuple(path for name in TOKENIZER_FILES if (path := self.folder / name).is_file())
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint with its model in memory, in eval mode and float32."""
+
+    checkpoint: Checkpoint
+    model: PreTrainedModel
+
+    @property
+    def signature(self) -> Signature:
+        return self.checkpoint.signature
 
 
 def load(spec: ModelSpec) -> Loaded:
@@ -67,7 +78,8 @@ def load(spec: ModelSpec) -> Loaded:
     _check_weights(folder, allow_pickle=spec.allow_pickle)
     model, missing = _model(folder, family, task)
     outputs, warnings = _outputs(task, missing, folder)
-    return Loaded(folder, model, family, _signature(family, task, model.config, outputs, spec), warnings)
+    signature = _signature(family, task, model.config, outputs, spec)
+    return Loaded(Checkpoint(folder, family, signature, warnings), model)
 
 
 def _folder(spec: ModelSpec) -> Path:

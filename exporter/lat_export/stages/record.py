@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export import __version__
 from lat_export.errors import LatExportError
 from lat_export.quiet import quiet_transformers
-from lat_export.stages.load import SAFE_WEIGHTS, Loaded
+from lat_export.stages.load import SAFE_WEIGHTS, Checkpoint, Loaded
 from lat_export.types import Range
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.golden import Golden, GoldenCase, GoldenWriter, file_sha256, kept_rows, take_rows
@@ -25,7 +25,7 @@ def record(loaded: Loaded, folder: Path, sequence: Range | None = None) -> Golde
     manifest says so case by case.
     """
     signature = loaded.signature
-    writer = GoldenWriter(folder, signature, origin(loaded))
+    writer = GoldenWriter(folder, signature, origin(loaded.checkpoint))
     reference = _Reference(loaded)
     for case in case_table(signature, sequence):
         inputs = case_inputs(signature, case)
@@ -36,14 +36,14 @@ def record(loaded: Loaded, folder: Path, sequence: Range | None = None) -> Golde
     return Golden(folder)
 
 
-def origin(loaded: Loaded) -> dict[str, Any]:
+def origin(checkpoint: Checkpoint) -> dict[str, Any]:
     """Digests, versions and seed: what the tensors of a golden hang on."""
     import torch
     import transformers
 
-    weights = [name for name in ("config.json", *SAFE_WEIGHTS) if (loaded.folder / name).is_file()]
+    weights = [name for name in ("config.json", *SAFE_WEIGHTS) if (checkpoint.folder / name).is_file()]
     return {
-        "checkpoint_sha256": {name: file_sha256(loaded.folder / name) for name in weights},
+        "checkpoint_sha256": {name: file_sha256(checkpoint.folder / name) for name in weights},
         "versions": {"lat-export": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
         "seed": SEED,
         "dtype": "float32",
@@ -66,7 +66,7 @@ class _Reference:
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
             why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         if self._swapped is None:
-            self._swapped = self._loaded.family.swapped(self._loaded.model).eval()
+            self._swapped = self._loaded.checkpoint.family.swapped(self._loaded.model).eval()
         try:
             return self._run(self._swapped, inputs), "lat-export reference", why
         except Exception as error:

@@ -77,7 +77,7 @@ def _caller(loaded: Loaded) -> torch.nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.model = loaded.family.swapped(loaded.model)
+            self.model = loaded.checkpoint.family.swapped(loaded.model)
 
         def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
             given = self.model(**dict(zip(inputs, tensors, strict=True)))

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lat_export.onnx_file import save
 from lat_export.ops import DOMAIN, OPS, StaticBounds
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 
 def lat_nodes(model: Path) -> dict[str, str]:
@@ -15,16 +20,28 @@ def lat_nodes(model: Path) -> dict[str, str]:
     return {str(node.name): node.op_type for node in graph if node.domain == DOMAIN}
 
 
-def with_static_bounds(model: Path, lowered: Path, bounds: StaticBounds) -> Path:
-    """Write `model` to `lowered` with function bodies whose shapes hang on `bounds` instead of on data."""
-    import onnx_ir as ir
+def with_static_bounds(model: Path, lowered: Path, bounds: StaticBounds, *, inlined: bool = False) -> Path:
+    """Write `model` to `lowered` with function bodies whose shapes hang on `bounds` instead of on data.
 
-    from lat_export.onnx_file import save
+    Args:
+        inlined: put the bodies in place of their nodes and share what is alike, for a target without plugins.
+    """
+    import onnx_ir as ir
 
     program = ir.load(model)
     for identifier in list(program.functions):
         domain, name, _ = identifier
         if domain == DOMAIN:
             program.functions[identifier] = OPS[name].function(bounds)
+    if inlined:
+        _inline(program)
     save(program, lowered)
     return lowered
+
+
+def _inline(program: onnx_ir.Model) -> None:
+    """Bodies in place of nodes; masks, indices and shapes that layers have in common are computed once."""
+    from onnx_ir.passes import Sequential
+    from onnx_ir.passes.common import CommonSubexpressionEliminationPass, InlinePass, RemoveUnusedNodesPass
+
+    Sequential(InlinePass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass())(program)

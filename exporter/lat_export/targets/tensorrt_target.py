@@ -27,11 +27,13 @@ class TensorRTTarget(Target):
     Attributes:
         module: Python module of the library.
         how_to_get: one sentence.
+        has_plugins: whether a `lat` node may stay a node, for a plugin to take.
     """
 
     module: str
     how_to_get: str
     fixed_shapes = True
+    has_plugins: bool
 
     @property
     def engine_file(self) -> str:
@@ -57,7 +59,8 @@ class TensorRTTarget(Target):
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
         lowered = scratch / f"{self.name}.onnx"
-        return with_static_bounds(portable, lowered, StaticBounds(max_global=plan.max_global))
+        bounds = StaticBounds(max_global=plan.max_global)
+        return with_static_bounds(portable, lowered, bounds, inlined=not self.has_plugins)
 
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
         engine = folder / self.engine_file
@@ -71,7 +74,7 @@ class TensorRTTarget(Target):
         }
         started = time.perf_counter()
         answer = _build_in_child(self.title, request)
-        nodes = lat_nodes(lowered)
+        nodes = lat_nodes(folder / PORTABLE_MODEL)
         plugin_nodes = set(answer["plugin_nodes"])
         return Built(
             self.engine_file,

@@ -14,6 +14,7 @@ class TensorRTNativeTarget(TensorRTTarget):
 
     name = "trt"
     title = "TensorRT"
+    has_plugins = True
     module = "tensorrt"
     how_to_get = "pip install tensorrt (from the vendor's index), or the vendor's container"
     fallback = "trt-rtx"

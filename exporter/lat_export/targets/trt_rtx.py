@@ -10,6 +10,7 @@ class TensorRTRTXTarget(TensorRTTarget):
 
     name = "trt-rtx"
     title = "TensorRT-RTX"
+    has_plugins = False
     module = "tensorrt_rtx"
     how_to_get = "pip install tensorrt-rtx-cu13"
 

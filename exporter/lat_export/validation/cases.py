@@ -69,7 +69,7 @@ def case_table(signature: Signature, sequence: Range | None = None) -> tuple[Cas
 
 
 def _lengths(signature: Signature, sequence: Range | None) -> list[int]:
-    wanted = {1, 2, *signature.boundary_lengths, signature.pattern_length, signature.max_tokens}
+    wanted = {1, *signature.boundary_lengths, signature.pattern_length, signature.max_tokens}
     if sequence is not None:
         wanted |= {sequence.min, sequence.opt, sequence.max}
     return sorted(n for n in wanted if n <= signature.max_tokens and (sequence is None or n in sequence))
