@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir
 
-# protobuf ends at 2 GiB. Far below that it already costs: one file is held in memory twice over while it is written, and
-# again while it is read, where weights beside it are streamed out and mapped in.
+# protobuf ends at 2 GiB. Far below that it already costs: one file is held in memory twice over while it is written,
+# and again while it is read, where weights beside it are streamed out and mapped in.
 EXTERNAL_DATA_ABOVE_BYTES = 2**28
 
 

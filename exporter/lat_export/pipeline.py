@@ -14,7 +14,7 @@ from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from lat_export.stages.graph import build_graph
 from lat_export.stages.load import load
-from lat_export.stages.lower import build_plan, lower
+from lat_export.stages.lower import build_plan, lower, named_sizes
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
@@ -60,7 +60,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         del traced
         if spec.validate:
             with _timed("record", tell):
-                golden = record(loaded, staging.folder, spec.sequence)
+                golden = record(loaded, staging.folder, {**plan.sizes, **named_sizes(spec)})
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):
             lowered = lower(graph, target, plan, staging.scratch)

@@ -37,6 +37,7 @@ class Recipe:
         config: keywords of the family's config class.
         sharpen: standard deviation by regular expression over parameter names; those weights are drawn anew.
         tasks: config keywords of each task's own.
+        kept_bytes_per_output: size over which a case's outputs keep only some positions.
         tokenizer: "vocab_size" and "corpus" (lines of text) of a byte-level BPE tokenizer.
     """
 
@@ -45,6 +46,7 @@ class Recipe:
     config: dict[str, Any]
     sharpen: dict[str, float]
     tasks: dict[str, dict[str, Any]]
+    kept_bytes_per_output: int
     tokenizer: dict[str, Any]
 
     @classmethod
@@ -66,7 +68,8 @@ def make_goldens(recipe_folder: Path, out: Path, tell: Callable[[str], None] = l
         shutil.rmtree(folder, ignore_errors=True)
         checkpoint = folder / CHECKPOINT_FOLDER
         _make_checkpoint(recipe, task, checkpoint)
-        golden = record(load(ModelSpec(str(checkpoint), "onnx", out, task=task)), folder)
+        loaded = load(ModelSpec(str(checkpoint), "onnx", out, task=task))
+        golden = record(loaded, folder, kept_bytes=recipe.kept_bytes_per_output)
         tell(f"{folder}: {len(golden)} cases, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes")
 
 

@@ -175,22 +175,29 @@ def _model(folder: Path, family: Family, task: Task) -> tuple[PreTrainedModel, s
     try:
         with quiet_transformers():
             model, info = model_class.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=safe, output_loading_info=True, local_files_only=True
+                folder,
+                dtype=torch.float32,
+                use_safetensors=safe,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are an error, but one with names and sizes: see below
+                local_files_only=True,
             )
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise _loading_error(error) from error
+    if info["mismatched_keys"]:
+        name, in_file, in_config = sorted(info["mismatched_keys"])[0]
+        raise InputError(
+            "the weights do not have the sizes that config.json gives",
+            got=f"{name} {tuple(in_file)}, one of {len(info['mismatched_keys'])} that differ",
+            expected=f"{tuple(in_config)}",
+            hint="take config.json and weights from one checkpoint",
+            where=WHERE,
+        )
     return model.eval(), set(info["missing_keys"])
 
 
 def _loading_error(error: Exception) -> InputError:
     message = str(error).strip() or type(error).__name__
-    if "size mismatch" in message or "mismatched" in message.lower():
-        return InputError(
-            "the weights do not have the sizes that config.json gives",
-            got=message[:1500],
-            hint="take config.json and weights from one checkpoint",
-            where=WHERE,
-        )
     if type(error).__name__ == "SafetensorError":
         return InputError(
             "the safetensors file is truncated or damaged",
@@ -230,6 +237,7 @@ def _signature(family: Family, task: Task, config: PreTrainedConfig, outputs: li
             "the sequence is longer than the checkpoint's position table",
             got=f"--seq {spec.sequence}",
             expected=f"N <= {limits.max_tokens}",
+            hint=f"--seq {spec.sequence.min}:{min(spec.sequence.opt, limits.max_tokens)}:{limits.max_tokens}",
             where=WHERE,
         )
     max_global = limits.max_global

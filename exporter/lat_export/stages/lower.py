@@ -23,15 +23,22 @@ class Lowered:
     plan: BuildPlan
 
 
+def named_sizes(spec: ModelSpec) -> dict[str, Range]:
+    """The sizes that the user named."""
+    sizes = {"batch": spec.batch, "choices": spec.choices, "sequence": spec.sequence}
+    return {dim: given for dim, given in sizes.items() if given is not None}
+
+
 def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPlan:
     """Sizes for an engine; without bounds where the artifact takes any size."""
     if not target.fixed_shapes:
         return BuildPlan({})
     longest = signature.max_tokens
     wanted = {
-        "batch": spec.batch or DEFAULT_BATCH,
-        "choices": spec.choices or DEFAULT_CHOICES,
-        "sequence": spec.sequence or Range(1, min(DEFAULT_USUAL_TOKENS, longest), longest),
+        "batch": DEFAULT_BATCH,
+        "choices": DEFAULT_CHOICES,
+        "sequence": Range(1, min(DEFAULT_USUAL_TOKENS, longest), longest),
+        **named_sizes(spec),
     }
     used = {dim for tensor in signature.inputs for dim in tensor.dims}
     return BuildPlan({dim: sizes for dim, sizes in wanted.items() if dim in used}, signature.max_global)

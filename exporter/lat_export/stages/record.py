@@ -11,15 +11,29 @@ from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import SAFE_WEIGHTS, Checkpoint, Loaded
 from lat_export.types import Range
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
-from lat_export.validation.golden import Golden, GoldenCase, GoldenWriter, file_sha256, kept_rows, take_rows
+from lat_export.validation.golden import (
+    KEPT_BYTES_PER_OUTPUT,
+    Golden,
+    GoldenCase,
+    GoldenWriter,
+    file_sha256,
+    kept_rows,
+    take_rows,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 
-def record(loaded: Loaded, folder: Path, sequence: Range | None = None) -> Golden:
+def record(
+    loaded: Loaded, folder: Path, sizes: dict[str, Range] | None = None, kept_bytes: int = KEPT_BYTES_PER_OUTPUT
+) -> Golden:
     """Run transformers' own modules over the case table and write the golden tensors into `folder`.
+
+    Args:
+        sizes: sizes that the artifacts are for; cases outside are not made.
+        kept_bytes: outputs larger than that keep only some positions of the sequence.
 
     Where transformers cannot run a case, the family's swapped module (the PyTorch references of the ops) does; the
     manifest says so case by case.
@@ -27,10 +41,10 @@ def record(loaded: Loaded, folder: Path, sequence: Range | None = None) -> Golde
     signature = loaded.signature
     writer = GoldenWriter(folder, signature, origin(loaded.checkpoint))
     reference = _Reference(loaded)
-    for case in case_table(signature, sequence):
+    for case in case_table(signature, sizes):
         inputs = case_inputs(signature, case)
         outputs, computed_by, why = reference(case, inputs)
-        rows = kept_rows(outputs, signature)
+        rows = kept_rows(outputs, signature, kept_bytes)
         writer.add(GoldenCase(case, inputs, take_rows(outputs, rows, signature), rows, computed_by, why))
     writer.close()
     return Golden(folder)

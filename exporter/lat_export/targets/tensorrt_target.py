@@ -94,7 +94,7 @@ class TensorRTTarget(Target):
         lowered = self.lower(folder / PORTABLE_MODEL, scratch, plan)
         engine = folder / self.engine_file
         return [
-            portable_subject(folder, signature, plan),
+            portable_subject(folder, signature),
             Subject(
                 name=f"the graph given to {self.title}, in onnxruntime (CPU)",
                 open=lambda: open_runner(lowered, signature),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lat_export.types import Range, Signature
@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 SEED = 20261120
-CHOICES = 3
 
 PADDINGS = ("none", "left", "right", "one row all padding")
-GLOBALS = ("none", "first", "scattered", "all")
+GLOBALS = ("none", "first", "scattered", "all", "up to the bound")
 
 
 @dataclass(frozen=True)
@@ -25,17 +24,21 @@ class Case:
         batch: B.
         tokens: N.
         padding: one of `PADDINGS`; the rows of a batch are padded by different amounts.
-        global_tokens: one of `GLOBALS`, for families that have global tokens; "scattered" differs from row to row.
+        choices: C, for multiple choice.
+        global_tokens: one of `GLOBALS`, for families that have global tokens; "scattered" differs from row to row,
+            "up to the bound" has as many as an engine takes.
     """
 
     batch: int
     tokens: int
     padding: str = "none"
     global_tokens: str = "none"
+    choices: int | None = None
 
     @property
     def name(self) -> str:
-        return f"B={self.batch} N={self.tokens} padding={self.padding} globals={self.global_tokens}"
+        choices = "" if self.choices is None else f" C={self.choices}"
+        return f"B={self.batch}{choices} N={self.tokens} padding={self.padding} globals={self.global_tokens}"
 
 
 FIRST_CASE = ("none", "first")
@@ -48,23 +51,35 @@ PATTERNS = (
     ("left", "first"),
     ("none", "all"),
     ("one row all padding", "scattered"),
+    ("none", "up to the bound"),
 )
+# Taken where the artifact's sizes admit them.
+USUAL_BATCH = 2
+USUAL_CHOICES = 3
 
 
-def case_table(signature: Signature, sequence: Range | None = None) -> tuple[Case, ...]:
+def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> tuple[Case, ...]:
     """Cases for one model: every boundary length with one pattern in turn, one length with all, and the maximum.
 
     Args:
-        sequence: lengths that the artifact is built for; others are left out.
+        sizes: sizes that the artifact is built for; others are left out.
     """
-    lengths = _lengths(signature, sequence)
-    cases = [Case(1, lengths[0], *FIRST_CASE)]
-    cases += [Case(2, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
+    sizes = sizes or {}
+
+    def admitted(dim: str, count: int) -> int:
+        return count if dim not in sizes or count in sizes[dim] else sizes[dim].opt
+
+    one, two = admitted("batch", 1), admitted("batch", USUAL_BATCH)
+    lengths = _lengths(signature, sizes.get("sequence"))
+    cases = [Case(one, lengths[0], *FIRST_CASE)]
+    cases += [Case(two, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
     pattern_length = signature.pattern_length if signature.pattern_length in lengths else lengths[len(lengths) // 2]
-    cases += [Case(2, pattern_length, *row) for row in PATTERNS]
-    cases.append(Case(1, lengths[-1], *LAST_CASE))
+    cases += [Case(two, pattern_length, *row) for row in PATTERNS]
+    cases.append(Case(one, lengths[-1], *LAST_CASE))
     if signature.max_global is None:
-        cases = [Case(case.batch, case.tokens, case.padding) for case in cases]
+        cases = [replace(case, global_tokens="none") for case in cases]
+    if "choices" in signature.inputs[0].dims:
+        cases = [replace(case, choices=admitted("choices", USUAL_CHOICES)) for case in cases]
     return tuple(dict.fromkeys(cases))
 
 
@@ -79,12 +94,13 @@ def case_inputs(signature: Signature, case: Case) -> dict[str, np.ndarray[Any, A
     """Inputs of a case, the same for the same signature and case.
 
     Returns:
-        int64 arrays by input name, of the dims that the signature gives, with `CHOICES` choices where it has them.
+        int64 arrays by input name, of the dims that the signature gives.
     """
     import numpy as np
 
     dims = signature.inputs[0].dims
-    shape = tuple({"batch": case.batch, "choices": CHOICES, "sequence": case.tokens}[str(dim)] for dim in dims)
+    sizes = {"batch": case.batch, "choices": case.choices or 1, "sequence": case.tokens}
+    shape = tuple(sizes[str(dim)] for dim in dims)
     rng = np.random.default_rng([SEED, *shape, PADDINGS.index(case.padding), GLOBALS.index(case.global_tokens)])
     rows = int(np.prod(shape[:-1]))
     keep = _keep(case, rows)
@@ -93,7 +109,7 @@ def case_inputs(signature: Signature, case: Case) -> dict[str, np.ndarray[Any, A
     arrays = {
         "input_ids": np.where(keep, ids, signature.pad_token_id),
         "attention_mask": keep.astype(np.int64),
-        "global_attention_mask": (_globals(case, keep, rng) & keep).astype(np.int64),
+        "global_attention_mask": _globals(case, keep, rng, signature.max_global or 0).astype(np.int64),
     }
     return {spec.name: arrays[spec.name].reshape(shape) for spec in signature.inputs}
 
@@ -114,18 +130,20 @@ def _keep(case: Case, rows: int) -> np.ndarray[Any, Any]:
     return keep
 
 
-def _globals(case: Case, keep: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """bool (rows, N): which positions are global."""
+def _globals(case: Case, keep: np.ndarray[Any, Any], rng: np.random.Generator, bound: int) -> np.ndarray[Any, Any]:
+    """bool (rows, N): which positions are global; none is padding."""
     import numpy as np
 
     marked = np.zeros_like(keep)
     if case.global_tokens == "all":
-        marked[:] = True
+        marked = keep.copy()
     for row, kept in enumerate(np.flatnonzero(line) for line in keep):
         if case.global_tokens == "first":
             marked[row, kept[:1]] = True
         elif case.global_tokens == "scattered" and kept.size:
-            # As many as the row's number plus two, the last token always among them.
-            marked[row, rng.choice(kept, size=min(row + 2, kept.size), replace=False)] = True
+            # A different number in every row, the last token always among them.
+            marked[row, rng.choice(kept, size=min(row + 1, kept.size), replace=False)] = True
             marked[row, kept[-1]] = True
+        elif case.global_tokens == "up to the bound":
+            marked[row, rng.choice(kept, size=min(bound, kept.size), replace=False)] = True
     return marked

@@ -58,7 +58,8 @@ def check_subject(
                 rows += [_row(golden, spec.name, outputs[spec.name], precision) for spec in signature.outputs]
     except MissingError as error:
         return SubjectReport(subject.name, (), remark=f"{subject.if_not_run}: {error.what}")
-    return SubjectReport(subject.name, tuple(rows), left_out)
+    remark = "" if rows else "no case lies within what it was built for"
+    return SubjectReport(subject.name, tuple(rows), left_out, remark)
 
 
 def within(golden: GoldenCase, signature: Signature, limits: Limits) -> bool:

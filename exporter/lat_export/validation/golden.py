@@ -42,16 +42,18 @@ class GoldenCase:
     why_reference: str | None = None
 
 
-def kept_rows(outputs: dict[str, np.ndarray[Any, Any]], signature: Signature) -> np.ndarray[Any, Any] | None:
-    """Positions to keep where the largest token-level output is over the limit; None to keep all."""
+def kept_rows(
+    outputs: dict[str, np.ndarray[Any, Any]], signature: Signature, kept_bytes: int
+) -> np.ndarray[Any, Any] | None:
+    """Positions to keep where the largest token-level output is over `kept_bytes`; None to keep all."""
     import numpy as np
 
     token_level = [outputs[spec.name] for spec in signature.outputs if spec.dims[1:2] == ("sequence",)]
     largest = max(token_level, key=lambda array: array.nbytes, default=None)
-    if largest is None or largest.nbytes <= KEPT_BYTES_PER_OUTPUT:
+    if largest is None or largest.nbytes <= kept_bytes:
         return None
     tokens = largest.shape[1]
-    count = max(2, tokens * KEPT_BYTES_PER_OUTPUT // largest.nbytes)
+    count = max(2, tokens * kept_bytes // largest.nbytes)
     return np.unique(np.linspace(0, tokens - 1, count).round().astype(np.int64))
 
 

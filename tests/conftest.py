@@ -1,0 +1,44 @@
+"""What many tests share: the golden checkpoints, and bundles exported from them once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lat_export.pipeline import Exported, export
+from lat_export.targets.tensorrt_run import gpu_count
+from lat_export.types import ModelSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "golden"
+LONGFORMER_TASKS = sorted(folder.name for folder in (GOLDEN / "longformer").iterdir() if folder.is_dir())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gpu_count() == 0:
+        skip = pytest.mark.skip(reason="no NVIDIA GPU on this machine")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
+    """`exported(task, target)`: a Longformer golden checkpoint, exported once a session."""
+    done: dict[tuple[str, str], Exported] = {}
+
+    def get(task: str, target: str = "onnx") -> Exported:
+        if (task, target) not in done:
+            out = tmp_path_factory.mktemp("bundle") / f"{task}-{target}"
+            done[task, target] = export(ModelSpec(str(GOLDEN / "longformer" / task / "checkpoint"), target, out))
+        return done[task, target]
+
+    return get
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """A small Longformer checkpoint for question answering."""
+    return GOLDEN / "longformer" / "question-answering" / "checkpoint"

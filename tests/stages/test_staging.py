@@ -1,0 +1,125 @@
+"""A bundle appears whole or not at all, whatever kills the run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import GOLDEN
+
+from lat_export.errors import InputError
+from lat_export.stages.bundle import is_bundle, read_bundle
+from lat_export.staging import LOCK_FILE, staged
+
+CHECKPOINT = GOLDEN / "longformer" / "text-classification" / "checkpoint"
+
+
+def always(_: Path) -> bool:
+    return True
+
+
+def write(out: Path, text: str, *, force: bool = False) -> None:
+    with staged(out, replaceable=always, force=force) as staging:
+        (staging.folder / "file").write_text(text)
+        (staging.scratch / "rubbish").write_text(text)
+
+
+def test_folder_appears_with_what_was_put_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "deep" / "out", "new")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == ["file"]
+
+
+def test_nothing_stays_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "out", replaceable=always, force=False) as staging:
+        (staging.folder / "file").write_text("half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, "old")
+    with pytest.raises(ZeroDivisionError), staged(out, replaceable=always, force=True):
+        assert (out / "file").read_text() == "old"
+        raise ZeroDivisionError
+    assert (out / "file").read_text() == "old"
+    write(out, "new", force=True)
+    assert (out / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_existing_folder_needs_force_and_must_be_ours(tmp_path: Path) -> None:
+    write(tmp_path / "out", "old")
+    with pytest.raises(InputError, match="exists"):
+        write(tmp_path / "out", "new")
+    with (
+        pytest.raises(InputError, match="only what lat-export wrote"),
+        staged(tmp_path / "out", replaceable=lambda _: False, force=True),
+    ):
+        pass
+
+
+def test_folder_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="exists"), staged(out, replaceable=always, force=False):
+        out.mkdir()
+        (out / "theirs").write_text("")
+    assert (out / "theirs").exists()
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    dead = tmp_path / ".out.lat-export-dead"
+    dead.mkdir()
+    (dead / LOCK_FILE).write_text("")
+    with staged(tmp_path / "out", replaceable=always, force=False) as living:
+        assert not dead.exists()
+        write(tmp_path / "out2", "other place")
+        with staged(tmp_path / "out", replaceable=always, force=True) as second:
+            assert living.folder.is_dir()
+            assert second.folder != living.folder
+        raised = False
+        try:
+            (tmp_path / "out").rename(tmp_path / "gone")
+        except OSError:
+            raised = True
+        assert not raised
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_at_any_moment_leaves_no_half_bundle(seed: int, tmp_path: Path) -> None:
+    """SIGKILL to the whole process group somewhere in an export; then the same command again, to its end."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "lat_export",
+        "model",
+        str(CHECKPOINT),
+        "--to",
+        "onnx",
+        "--out",
+        str(out),
+        "--force",
+    ]
+    started = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    whole_run_s = time.perf_counter() - started
+    before = read_bundle(out).manifest
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    # Later kills are the ones with something half-made to leave.
+    time.sleep(whole_run_s * random.Random(seed).uniform(0.5, 1.0))
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert read_bundle(out).manifest["files"].keys() == before["files"].keys()
+    leftovers = [path for path in tmp_path.iterdir() if path != out]
+    assert not any(is_bundle(path) for path in leftovers)
+    subprocess.run(command, capture_output=True, check=True)
+    assert list(tmp_path.iterdir()) == [out]
+    read_bundle(out)
