@@ -20,7 +20,8 @@ from pathlib import Path
 from lat_export.errors import InputError
 
 LOCK_FILE = "lock"
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+FULL_OR_LOCKED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+NOT_A_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _exchange(new: Path, old: Path) -> None:
 
 
 def _disk_error(error: OSError, out: Path) -> Exception:
-    if error.errno not in DISK_ERRORS:
+    if error.errno not in FULL_OR_LOCKED | NOT_A_PLACE:
         return error
     free = ""
     with contextlib.suppress(OSError):

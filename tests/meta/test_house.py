@@ -1,0 +1,123 @@
+"""The house itself: registries are whole, floors hold, the README is true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import GOLDEN, ROOT
+
+from lat_export.families import FAMILIES
+from lat_export.ops import OPS
+from lat_export.tasks import TASKS
+
+PACKAGE = ROOT / "exporter" / "lat_export"
+README = (ROOT / "README.md").read_text()
+CODE_BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.strip()
+    for block in CODE_BLOCKS
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip() and line[0] != "#"
+]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_all_its_parts(name: str) -> None:
+    op = OPS[name]
+    stem = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    assert (PACKAGE / "ops" / f"{stem}.py").is_file()
+    assert op.function().name == name
+    assert {a.name for a in op.attributes} <= set(op.function().attributes)
+    assert [value.name for value in op.function().inputs] == [port.name for port in op.inputs]
+    documented = ast.get_docstring(ast.parse((PACKAGE / "ops" / f"{stem}.py").read_text()))
+    assert documented
+    assert "Source:" in documented
+    named = [path for path in (ROOT / "tests" / "ops").glob("test_*.py") if name in path.read_text()]
+    assert named, f"no test in tests/ops names {name}"
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_has_goldens_and_tests(model_type: str) -> None:
+    assert (ROOT / "tests" / "families" / f"test_{model_type}.py").is_file()
+    assert (GOLDEN / model_type / "recipe.json").is_file()
+    for task in TASKS:
+        assert (GOLDEN / model_type / task / "golden.safetensors").is_file()
+
+
+def test_a_family_is_added_without_editing_a_file(tmp_path: Path) -> None:
+    """A copy of the package with two new files: the registries find them, and nothing else changed."""
+    package = Path(shutil.copytree(PACKAGE, tmp_path / "lat_export", ignore=shutil.ignore_patterns("__pycache__")))
+    banded = (package / "ops" / "banded_window_attention.py").read_text()
+    (package / "ops" / "foo_attention.py").write_text(
+        banded.replace('name="BandedWindowAttention"', 'name="FooAttention"')
+    )
+    family = (package / "families" / "longformer.py").read_text()
+    (package / "families" / "foo.py").write_text(family.replace('model_type = "longformer"', 'model_type = "foo"'))
+    code = "from lat_export.ops import OPS; from lat_export.families import FAMILIES; print('FooAttention' in OPS, 'foo' in FAMILIES)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True True", done.stderr
+
+
+def test_heavy_libraries_are_imported_inside_functions() -> None:
+    """In floors that the command line reaches; families are PyTorch through and through."""
+    heavy = {"torch", "transformers", "tensorrt", "tensorrt_rtx", "onnxruntime"}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "families":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            names |= {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+            assert not {name.partition(".")[0] for name in names} & heavy, path
+
+
+def test_no_path_of_a_machine_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pattern = re.compile("/" + "(work|root|home)" + "/")
+    found = [
+        name
+        for name in tracked
+        if name.endswith((".py", ".md", ".toml", ".json", "Makefile", "run"))
+        and pattern.search((ROOT / name).read_text())
+    ]
+    assert found == []
+
+
+def test_links_of_the_readme_work() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+def test_the_readme_names_both_set_up_commands() -> None:
+    assert "make demo" in COMMANDS
+    assert "make test" in COMMANDS
+
+
+def test_commands_of_the_readme_work(tmp_path: Path) -> None:
+    """In order, in a copy of the checkout; set-up is done already, and the tests do not run themselves."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    ran = 0
+    for command in COMMANDS:
+        words = shlex.split(command)
+        if words[0] == "lat-export":
+            words = [sys.executable, "-m", "lat_export", *words[1:]]
+        elif command != "make demo":
+            continue
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ran += 1
+    assert ran >= 6
