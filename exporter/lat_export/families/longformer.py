@@ -7,12 +7,12 @@ parts, poolers and heads stay transformers' own modules.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.models.longformer import modeling_longformer as hf
 
+from lat_export.families.backbone import Backbone, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
 from lat_export.ops.token_mask import GLOBAL
@@ -71,39 +71,17 @@ class BandedSelfAttention(torch.nn.Module):
         return torch.where((token_mask == GLOBAL).unsqueeze(-1), global_rows, local_rows)
 
 
-class Backbone(torch.nn.Module):
-    """`LongformerModel` without padding and without branches on data."""
+def token_mask(attention_mask: torch.Tensor, global_attention_mask: torch.Tensor) -> torch.Tensor:
+    """(B, N) int64 masks -> (B, N) int32: 0 padding, 1 token, 2 global token.
 
-    def __init__(self, model: hf.LongformerModel) -> None:
-        super().__init__()
-        self.embeddings = model.embeddings
-        self.layers = model.encoder.layer
-        self.attentions = torch.nn.ModuleList(BandedSelfAttention(layer.attention.self) for layer in self.layers)
-        self.pooler = model.pooler
+    Source: LongformerModel._merge_to_attention_mask; padding wins over global.
+    """
+    return (attention_mask * (global_attention_mask + 1)).clamp(0, GLOBAL).to(torch.int32)
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        global_attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        **_: Any,
-    ) -> hf.LongformerBaseModelOutputWithPooling:
-        """Inputs (B, N) int64 as `LongformerModel.forward` takes them; the masks may not be left out."""
-        # As LongformerModel._merge_to_attention_mask: padding wins over global.
-        token_mask = (attention_mask * (global_attention_mask + 1)).clamp(0, GLOBAL).to(torch.int32)
-        hidden_states = self.embeddings(
-            input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
-        )
-        for layer, attention in zip(self.layers, self.attentions, strict=True):
-            attended = layer.attention.output(attention(hidden_states, token_mask), hidden_states)
-            hidden_states = layer.ff_chunk(attended)
-        return hf.LongformerBaseModelOutputWithPooling(
-            last_hidden_state=hidden_states,
-            pooler_output=None if self.pooler is None else self.pooler(hidden_states),
-        )
+
+def backbone(model: PreTrainedModel) -> Backbone:
+    attentions = [BandedSelfAttention(layer.attention.self) for layer in model.encoder.layer]
+    return Backbone(model, attentions, token_mask, hf.LongformerBaseModelOutputWithPooling, feed_forward="ff_chunk")
 
 
 class Longformer(Family):
@@ -114,12 +92,7 @@ class Longformer(Family):
     extra_inputs = ("global_attention_mask",)
 
     def swapped(self, model: PreTrainedModel) -> torch.nn.Module:
-        if isinstance(model, hf.LongformerModel):
-            return Backbone(model)
-        clone: torch.nn.Module = copy.copy(model)  # a second module over the same parameters
-        clone._modules = dict(model._modules)
-        clone.longformer = Backbone(model.longformer)
-        return clone
+        return with_backbone(model, "longformer", backbone)
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BandedWindowAttention": config.num_hidden_layers, "GlobalTokenAttention": config.num_hidden_layers}

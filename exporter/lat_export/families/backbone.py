@@ -1,0 +1,85 @@
+"""A model's own embeddings, layers and pooler around swapped attentions, free of branches on data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# (attention_mask, the family's other masks by name) -> what every attention of the family takes as its mask.
+MaskRule = Callable[..., torch.Tensor]
+
+
+class Backbone(torch.nn.Module):
+    """The base model of a family, for any length.
+
+    Each attention is a module `(hidden_states (B, N, E), mask) -> context (B, N, E)`, before the output projection.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        attentions: Sequence[torch.nn.Module],
+        mask_rule: MaskRule,
+        output_class: type[Any],
+        feed_forward: str = "feed_forward_chunk",
+    ) -> None:
+        """
+        Args:
+            model: the family's base model in transformers; its parameters are shared, it is not changed.
+            attentions: one a layer, in order.
+            output_class: what transformers' base model returns.
+            feed_forward: name of the layers' method after the attention.
+        """
+        super().__init__()
+        self.embeddings = model.embeddings
+        self.layers = model.encoder.layer
+        self.attentions = torch.nn.ModuleList(attentions)
+        self.pooler = getattr(model, "pooler", None)
+        self.mask_rule = mask_rule
+        self.output_class = output_class
+        self.feed_forward = feed_forward
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> Any:
+        """Inputs (B, N) int64 as the base model takes them; the masks may not be left out."""
+        masks = {name: tensor for name, tensor in inputs.items() if name.endswith("_mask")}
+        mask = self.mask_rule(attention_mask, **masks)
+        hidden_states = self.embeddings(
+            input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
+        )
+        for layer, attention in zip(self.layers, self.attentions, strict=True):
+            attended = layer.attention.output(attention(hidden_states, mask), hidden_states)
+            hidden_states = getattr(layer, self.feed_forward)(attended)
+        outputs = {"last_hidden_state": hidden_states}
+        if self.pooler is not None:
+            outputs["pooler_output"] = self.pooler(hidden_states)
+        return self.output_class(**outputs)
+
+
+def with_backbone(
+    model: PreTrainedModel, prefix: str, backbone: Callable[[PreTrainedModel], Backbone]
+) -> torch.nn.Module:
+    """`model` with its base model replaced, over the same parameters; `model` itself is unchanged.
+
+    Args:
+        prefix: attribute of the task models that holds the base model (`base_model_prefix` in transformers).
+    """
+    if not hasattr(model, prefix):
+        return backbone(model)
+    clone: torch.nn.Module = copy.copy(model)
+    clone._modules = dict(model._modules)
+    setattr(clone, prefix, backbone(getattr(model, prefix)))
+    return clone
