@@ -46,6 +46,28 @@ class Range:
         return cls(*sizes) if len(sizes) == 3 else cls(sizes[0], sizes[0], sizes[0])
 
 
+SEMANTICS = ("hf", "paper")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices that change what an exported model computes; the manifest keeps them.
+
+    Attributes:
+        semantics: "hf": as transformers computes it, its faults included; "paper": as the authors meant it.
+        hash_seed: seed of the random projections of sampled attention (YOSO).
+        num_hash: hashes of sampled attention, where the config's number is not wanted.
+    """
+
+    semantics: str = "hf"
+    hash_seed: int = 0
+    num_hash: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.semantics not in SEMANTICS:
+            raise InputError("unknown semantics", got=self.semantics, expected=" or ".join(SEMANTICS))
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What the user asked for.
@@ -66,6 +88,7 @@ class ModelSpec:
     choices: Range | None = None
     sequence: Range | None = None
     max_global: int | None = None
+    options: Options = Options()
     allow_pickle: bool = False
     validate: bool = True
     force: bool = False
@@ -77,11 +100,13 @@ class TensorSpec:
 
     Attributes:
         dims: a name for a dynamic dimension, a size for a fixed one.
+        below: integers of this input are at least 0 and below this number; None for no bound.
     """
 
     name: str
     dtype: str
     dims: tuple[str | int, ...]
+    below: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +116,7 @@ class Signature:
     Attributes:
         max_tokens: largest N that the position table holds.
         boundary_lengths: lengths at which the family's attention changes its path; the case table visits them.
+        multiple_of: every length is a multiple of this many tokens.
         pattern_length: a length at which the case table meets every padding and every pattern of globals.
         max_global: bound on the global tokens of a row, for engines; None if the family has no global tokens.
         num_layers: layers, each with one attention.
@@ -100,13 +126,13 @@ class Signature:
     task: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    vocab_size: int
     pad_token_id: int
     max_tokens: int
     boundary_lengths: tuple[int, ...]
     pattern_length: int
     num_layers: int
     max_global: int | None = None
+    multiple_of: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,7 +140,7 @@ class Signature:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Signature:
         def tensors(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-            return tuple(TensorSpec(row["name"], row["dtype"], tuple(row["dims"])) for row in rows)
+            return tuple(TensorSpec(**{**row, "dims": tuple(row["dims"])}) for row in rows)
 
         fields = dict(data)
         fields["inputs"] = tensors(fields["inputs"])
@@ -146,26 +172,36 @@ class Signature:
                 expected = sizes.setdefault(dim, size) if isinstance(dim, str) else dim
                 if size != expected or size < 1:
                     raise ShapeError(f"size of {dim} differs", got=array.shape, expected=sizes, where=where)
-        if sizes["sequence"] > self.max_tokens:
-            raise ShapeError(
-                "the sequence is longer than the checkpoint's position table",
-                got=f"N={sizes['sequence']}",
-                expected=f"N <= {self.max_tokens}",
-                hint="truncate or split the document",
-            )
-        self._check_input_ids(inputs)
+            self._check_range(spec, array)
+        self._check_length(sizes["sequence"])
         if max_global is not None:
             self._check_globals(inputs, max_global)
 
-    def _check_input_ids(self, inputs: dict[str, Any]) -> None:
-        ids = inputs.get("input_ids")
-        if ids is not None and (ids.min() < 0 or ids.max() >= self.vocab_size):
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.max_tokens:
             raise ShapeError(
-                "token id outside the vocabulary",
-                got=f"{ids.min()} to {ids.max()}",
-                expected=f"0 to {self.vocab_size - 1}",
-                where={"input": "input_ids"},
-                hint="use the checkpoint's own tokenizer",
+                "the sequence is longer than the checkpoint's position table",
+                got=f"N={tokens}",
+                expected=f"N <= {self.max_tokens}",
+                hint="truncate or split the document",
+            )
+        if tokens % self.multiple_of:
+            whole = -(-tokens // self.multiple_of) * self.multiple_of
+            raise ShapeError(
+                "the sequence length must be a multiple of the number of landmarks",
+                got=f"N={tokens}, L={self.multiple_of}",
+                expected=f"N % {self.multiple_of} == 0",
+                hint=f"pad to {whole} with attention_mask 0",
+            )
+
+    def _check_range(self, spec: TensorSpec, array: Any) -> None:
+        if spec.below is not None and (array.min() < 0 or array.max() >= spec.below):
+            raise ShapeError(
+                "a number outside of the model's table",
+                got=f"{array.min()} to {array.max()}",
+                expected=f"0 to {spec.below - 1}",
+                where={"input": spec.name},
+                hint="use the checkpoint's own tokenizer" if spec.name == "input_ids" else None,
             )
 
     def _check_globals(self, inputs: dict[str, Any], max_global: int) -> None:

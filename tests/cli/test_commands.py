@@ -103,7 +103,7 @@ def test_manifest_has_what_the_bundle_holds(exported: Export) -> None:
     assert roles["tokenizer/tokenizer.json"] == "tokenizer"
     assert roles["golden.safetensors"] == "golden"
     assert manifest["precision"] == "fp32"
-    assert manifest["semantics"] == "hf"
+    assert manifest["semantics"] == manifest["options"]["semantics"] == "hf"
     assert manifest["plan"] == {"sizes": {"batch": "1:1:8", "sequence": "1:256:256"}, "max_global": 64}
     assert {"torch", "transformers", "onnx", "onnxruntime"} <= set(manifest["versions"])
     assert set(manifest["forms"].values()) == {"body"}

@@ -19,7 +19,7 @@ from lat_export.inspection import inspect_onnx
 from lat_export.pipeline import Exported, export
 from lat_export.stages.load import load
 from lat_export.tasks import TASKS
-from lat_export.types import ModelSpec
+from lat_export.types import ModelSpec, Options
 from lat_export.validation.compare import difference
 from lat_export.validation.golden import Golden, take_rows
 from lat_export.validation.tolerance import RELATIVE_L2
@@ -170,7 +170,7 @@ def test_swapped_module_leaves_the_model_as_it_was(checkpoint: Path) -> None:
     loaded = load(ModelSpec(str(checkpoint), "onnx", Path("unused")))
     before = {name: id(parameter) for name, parameter in loaded.model.named_parameters()}
     kind = type(loaded.model.longformer)
-    loaded.checkpoint.family.swapped(loaded.model)
+    loaded.checkpoint.family.swapped(loaded.model, Options())
     assert {name: id(parameter) for name, parameter in loaded.model.named_parameters()} == before
     assert type(loaded.model.longformer) is kind
 

@@ -46,8 +46,8 @@ def test_large_weights_go_to_a_file_beside_the_model(
         ({"attention_mask": np.ones((1, 8), np.int64)}, "size of sequence differs"),
         ({"input_ids": np.full((1, 9), 5, np.int32)}, "wrong dtype"),
         ({"input_ids": np.full(9, 5)}, "wrong rank"),
-        ({"input_ids": np.full((1, 9), 384)}, "outside the vocabulary"),
-        ({"input_ids": np.full((1, 9), -1)}, "outside the vocabulary"),
+        ({"input_ids": np.full((1, 9), 384)}, "outside of the model.s table"),
+        ({"input_ids": np.full((1, 9), -1)}, "outside of the model.s table"),
         ({"global_attention_mask": None}, "is missing"),
     ],
 )

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from lat_export.types import Options
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -18,6 +20,7 @@ class Limits:
     max_tokens: int
     boundary_lengths: tuple[int, ...]
     pattern_length: int
+    multiple_of: int = 1
     max_global: int | None = None
 
 
@@ -35,8 +38,12 @@ class Family(ABC):
     extra_inputs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def swapped(self, model: PreTrainedModel) -> torch.nn.Module:
+    def swapped(self, model: PreTrainedModel, options: Options) -> torch.nn.Module:
         """The same weights, inputs and outputs, with attention through the `lat` ops; `model` is unchanged."""
+
+    def warnings(self, config: PreTrainedConfig, options: Options) -> list[str]:
+        """What a user of this checkpoint should know: costs, and traps of transformers that the export met."""
+        return []
 
     @abstractmethod
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:

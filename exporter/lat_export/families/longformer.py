@@ -20,6 +20,8 @@ from lat_export.ops.token_mask import GLOBAL
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from lat_export.types import Options
+
 # Bound on the global tokens of a row for engines whose shapes cannot depend on data, by what the task marks as global:
 # text classification the first token; question answering the question; multiple choice the text after the first
 # separator; the others nothing by default, so the bound leaves room for a user's own choice.
@@ -91,7 +93,7 @@ class Longformer(Family):
     class_prefix = "Longformer"
     extra_inputs = ("global_attention_mask",)
 
-    def swapped(self, model: PreTrainedModel) -> torch.nn.Module:
+    def swapped(self, model: PreTrainedModel, options: Options) -> torch.nn.Module:
         return with_backbone(model, "longformer", backbone)
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:

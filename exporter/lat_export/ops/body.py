@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from lat_export.ops.contract import Op
 
 Operand = ir.Value | int | float | list[int] | None
+
+
+ATTRIBUTE_TYPES = {int: ir.AttributeType.INT, float: ir.AttributeType.FLOAT}
+
+
+@dataclass(frozen=True)
+class OwnAttribute:
+    """As an attribute of a node in the body: the op's own attribute of that name."""
+
+    name: str
 
 
 class BodyBuilder:
@@ -41,18 +52,18 @@ class BodyBuilder:
 
         def add(*operands: Operand, outputs: int = 1, **attributes: Any) -> Any:
             inputs = [self._operand(operand) for operand in operands]
-            values = self._add_node(op_type, inputs, convert_attributes(attributes), outputs)
+            own = {key: value for key, value in attributes.items() if isinstance(value, OwnAttribute)}
+            plain = {key: value for key, value in attributes.items() if key not in own}
+            given = [*convert_attributes(plain), *(self._reference(key, value.name) for key, value in own.items())]
+            values = self._add_node(op_type, inputs, given, outputs)
             return values[0] if outputs == 1 else values
 
         return add
 
     def attribute(self, name: str) -> ir.Value:
         """The node's own attribute as a scalar: int64 or float32."""
-        kind = next(a.kind for a in self._op.attributes if a.name == name)
-        field, attribute_type = (
-            ("value_int", ir.AttributeType.INT) if kind is int else ("value_float", ir.AttributeType.FLOAT)
-        )
-        return self._constant_node(ir.RefAttr(field, name, attribute_type), key=f"@{name}")
+        field = "value_int" if self._kind(name) is int else "value_float"
+        return self._constant_node(self._reference(field, name), key=f"@{name}")
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
         """Size of one axis, int64 [1], ready for `dims`."""
@@ -72,6 +83,21 @@ class BodyBuilder:
         output = write(inner)
         return ir.Graph(inputs=[], outputs=[output], nodes=inner._nodes, name=self._root._fresh_name("branch"))
 
+    def scan(self, write: Callable[..., ir.Value], initial: ir.Value, *sequences: ir.Value) -> ir.Value:
+        """Fold over the first axis of `sequences`: `write(body, state, *elements)` gives the next state.
+
+        Returns:
+            The last state, of the shape of `initial`; `write` may use every value of this body.
+        """
+        inner = BodyBuilder(self._op, parent=self)
+        variables = [ir.Value(name=self._root._fresh_name("state"), type=ir.TensorType(ir.DataType.FLOAT))]
+        variables += [
+            ir.Value(name=self._root._fresh_name("element"), type=ir.TensorType(ir.DataType.INT64)) for _ in sequences
+        ]
+        state = write(inner, *variables)
+        graph = ir.Graph(inputs=variables, outputs=[state], nodes=inner._nodes, name=self._root._fresh_name("fold"))
+        return self.Scan(initial, *sequences, body=graph, num_scan_inputs=len(sequences))  # type: ignore[no-any-return]
+
     def finish(self, output: ir.Value) -> ir.Function:
         """The whole function, with one output called `output`."""
         from lat_export.ops.contract import DOMAIN, OPSET_VERSION, PLUGIN_ATTRIBUTES
@@ -84,10 +110,15 @@ class BodyBuilder:
             nodes=self._nodes,
             opset_imports={"": OPSET_VERSION},
         )
-        kinds = {int: ir.AttributeType.INT, float: ir.AttributeType.FLOAT}
-        attributes = [ir.Attr(a.name, kinds[a.kind], None) for a in self._op.attributes]
+        attributes = [ir.Attr(a.name, ATTRIBUTE_TYPES[a.kind], None) for a in self._op.attributes]
         attributes += [ir.AttrString(name, value) for name, value in PLUGIN_ATTRIBUTES.items()]
         return ir.Function(DOMAIN, self._op.name, graph=graph, attributes=attributes)
+
+    def _kind(self, name: str) -> type:
+        return next(a.kind for a in self._op.attributes if a.name == name)
+
+    def _reference(self, key: str, name: str) -> ir.Attr:
+        return ir.RefAttr(key, name, ATTRIBUTE_TYPES[self._kind(name)])
 
     def _operand(self, operand: Operand) -> ir.Value | None:
         if operand is None or isinstance(operand, ir.Value):

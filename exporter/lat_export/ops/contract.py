@@ -6,6 +6,7 @@ PyTorch reference. The ONNX function body makes the node run where no native ker
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,12 +49,14 @@ class Attribute:
     Attributes:
         minimum: smallest accepted value, exclusive for floats, inclusive for integers.
         dim: the letter that this attribute gives a size to, if any.
+        maximum: largest accepted value, inclusive.
     """
 
     name: str
     kind: type[int] | type[float]
     minimum: float
     dim: str | None = None
+    maximum: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,13 @@ class Op:
         for name, value in attributes.items():
             attribute = known[name]
             too_small = value < attribute.minimum if attribute.kind is int else value <= attribute.minimum
-            if not isinstance(value, attribute.kind) or too_small:
+            if not isinstance(value, attribute.kind) or too_small or value > attribute.maximum:
                 sign = ">=" if attribute.kind is int else ">"
+                limit = "" if attribute.maximum == math.inf else f" and <= {attribute.maximum:g}"
                 raise InputError(
                     f"attribute {name} of {DOMAIN}::{self.name} is out of range",
                     got=repr(value),
-                    expected=f"{attribute.kind.__name__} {sign} {attribute.minimum:g}",
+                    expected=f"{attribute.kind.__name__} {sign} {attribute.minimum:g}{limit}",
                 )
 
     def check_inputs(self, inputs: tuple[torch.Tensor, ...], attributes: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ def write_bundle(
         "lat_export": __version__,
         "target": target.name,
         "precision": "fp32",
-        "semantics": "hf",
+        "semantics": checkpoint.options.semantics,
+        "options": asdict(checkpoint.options),
         "signature": checkpoint.signature.to_json(),
         "plan": {
             "sizes": {dim: str(sizes) for dim, sizes in lowered.plan.sizes.items()},

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InputError
 from lat_export.families import Family, family_of
 from lat_export.quiet import quiet_transformers
+from lat_export.stages.signature import signature_of
 from lat_export.tasks import TASKS, Task, task_named
-from lat_export.types import ModelSpec, Signature, TensorSpec
+from lat_export.types import ModelSpec, Options, Signature
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -45,6 +46,7 @@ class Checkpoint:
     folder: Path
     family: Family
     signature: Signature
+    options: Options
     warnings: tuple[str, ...] = ()
 
     @property
@@ -78,8 +80,9 @@ def load(spec: ModelSpec) -> Loaded:
     _check_weights(folder, allow_pickle=spec.allow_pickle)
     model, missing = _model(folder, family, task)
     outputs, warnings = _outputs(task, missing, folder)
-    signature = _signature(family, task, model.config, outputs, spec)
-    return Loaded(Checkpoint(folder, family, signature, warnings), model)
+    signature = signature_of(family, task, model.config, outputs, spec)
+    warnings += tuple(family.warnings(model.config, spec.options))
+    return Loaded(Checkpoint(folder, family, signature, spec.options, warnings), model)
 
 
 def _folder(spec: ModelSpec) -> Path:
@@ -227,38 +230,3 @@ def _outputs(task: Task, missing: set[str], folder: Path) -> tuple[list[str], tu
         outputs.remove("pooler_output")
         return outputs, (f"{folder.name} has no pooler weights: pooler_output is left out",)
     return outputs, ()
-
-
-def _signature(family: Family, task: Task, config: PreTrainedConfig, outputs: list[str], spec: ModelSpec) -> Signature:
-    limits = family.limits(config, task.name)
-    sizes: dict[str, int] = {"hidden": config.hidden_size, "vocab": config.vocab_size, "labels": config.num_labels}
-    if spec.sequence is not None and spec.sequence.max > limits.max_tokens:
-        raise InputError(
-            "the sequence is longer than the checkpoint's position table",
-            got=f"--seq {spec.sequence}",
-            expected=f"N <= {limits.max_tokens}",
-            hint=f"--seq {spec.sequence.min}:{min(spec.sequence.opt, limits.max_tokens)}:{limits.max_tokens}",
-            where=WHERE,
-        )
-    max_global = limits.max_global
-    if max_global is not None and spec.max_global is not None:
-        max_global = spec.max_global
-    return Signature(
-        family=family.model_type,
-        task=task.name,
-        inputs=tuple(
-            TensorSpec(name, "int64", task.input_dims) for name in ("input_ids", "attention_mask", *family.extra_inputs)
-        ),
-        outputs=tuple(
-            TensorSpec(name, "float32", tuple(sizes.get(dim, dim) for dim in dims))
-            for name, dims in task.outputs
-            if name in outputs
-        ),
-        vocab_size=config.vocab_size,
-        pad_token_id=config.pad_token_id,
-        max_tokens=limits.max_tokens,
-        boundary_lengths=limits.boundary_lengths,
-        pattern_length=min(limits.pattern_length, limits.max_tokens),
-        num_layers=config.num_hidden_layers,
-        max_global=max_global,
-    )

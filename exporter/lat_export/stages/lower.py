@@ -33,11 +33,12 @@ def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPl
     """Sizes for an engine; without bounds where the artifact takes any size."""
     if not target.fixed_shapes:
         return BuildPlan({})
-    longest = signature.max_tokens
+    step = signature.multiple_of
+    longest = signature.max_tokens // step * step
     wanted = {
         "batch": DEFAULT_BATCH,
         "choices": DEFAULT_CHOICES,
-        "sequence": Range(1, min(DEFAULT_USUAL_TOKENS, longest), longest),
+        "sequence": Range(step, min(max(DEFAULT_USUAL_TOKENS // step * step, step), longest), longest),
         **named_sizes(spec),
     }
     used = {dim for tensor in signature.inputs for dim in tensor.dims}

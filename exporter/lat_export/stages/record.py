@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def origin(checkpoint: Checkpoint) -> dict[str, Any]:
         "versions": {"lat-export": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
         "seed": SEED,
         "dtype": "float32",
-        "semantics": "hf",
+        "options": asdict(checkpoint.options),
     }
 
 
@@ -80,7 +81,9 @@ class _Reference:
         except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
             why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         if self._swapped is None:
-            self._swapped = self._loaded.checkpoint.family.swapped(self._loaded.model).eval()
+            self._swapped = self._loaded.checkpoint.family.swapped(
+                self._loaded.model, self._loaded.checkpoint.options
+            ).eval()
         try:
             return self._run(self._swapped, inputs), "lat-export reference", why
         except Exception as error:

@@ -38,9 +38,9 @@ def trace(loaded: Loaded) -> Traced:
 
     signature = loaded.signature
     caller = _caller(loaded)
-    shape = [EXAMPLE_SIZES[str(dim)] for dim in signature.inputs[0].dims]
+    sizes = {**EXAMPLE_SIZES, "sequence": EXAMPLE_SIZES["sequence"] * signature.multiple_of}
+    shape = [sizes[str(dim)] for dim in signature.inputs[0].dims]
     example = {spec.name: torch.ones(shape, dtype=torch.int64) for spec in signature.inputs}
-    example["input_ids"] = (torch.arange(example["input_ids"].numel()) % signature.vocab_size).reshape(shape)
     axes = {axis: torch.export.Dim(str(dim)) for axis, dim in enumerate(signature.inputs[0].dims)}
     with torch.no_grad(), _quiet():
         try:
@@ -77,7 +77,7 @@ def _caller(loaded: Loaded) -> torch.nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.model = loaded.checkpoint.family.swapped(loaded.model)
+            self.model = loaded.checkpoint.family.swapped(loaded.model, loaded.checkpoint.options)
 
         def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
             given = self.model(**dict(zip(inputs, tensors, strict=True)))

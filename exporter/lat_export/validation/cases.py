@@ -73,7 +73,7 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
     lengths = _lengths(signature, sizes.get("sequence"))
     cases = [Case(one, lengths[0], *FIRST_CASE)]
     cases += [Case(two, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
-    pattern_length = signature.pattern_length if signature.pattern_length in lengths else lengths[len(lengths) // 2]
+    pattern_length = min(lengths, key=lambda tokens: abs(tokens - signature.pattern_length))
     cases += [Case(two, pattern_length, *row) for row in PATTERNS]
     cases.append(Case(one, lengths[-1], *LAST_CASE))
     if signature.max_global is None:
@@ -87,7 +87,9 @@ def _lengths(signature: Signature, sequence: Range | None) -> list[int]:
     wanted = {1, *signature.boundary_lengths, signature.pattern_length, signature.max_tokens}
     if sequence is not None:
         wanted |= {sequence.min, sequence.opt, sequence.max}
-    return sorted(n for n in wanted if n <= signature.max_tokens and (sequence is None or n in sequence))
+    step, longest = signature.multiple_of, signature.max_tokens
+    whole = {min(-(-tokens // step), longest // step) * step for tokens in wanted}
+    return sorted(n for n in whole if sequence is None or n in sequence)
 
 
 def case_inputs(signature: Signature, case: Case) -> dict[str, np.ndarray[Any, Any]]:
@@ -104,7 +106,8 @@ def case_inputs(signature: Signature, case: Case) -> dict[str, np.ndarray[Any, A
     rng = np.random.default_rng([SEED, *shape, PADDINGS.index(case.padding), GLOBALS.index(case.global_tokens)])
     rows = int(np.prod(shape[:-1]))
     keep = _keep(case, rows)
-    ids = rng.integers(0, signature.vocab_size - 1, size=(rows, case.tokens))
+    vocabulary = next(spec.below for spec in signature.inputs if spec.name == "input_ids")
+    ids = rng.integers(0, (vocabulary or 2) - 1, size=(rows, case.tokens))
     ids += ids >= signature.pad_token_id  # every id but the padding's
     arrays = {
         "input_ids": np.where(keep, ids, signature.pad_token_id),

@@ -1,0 +1,179 @@
+"""lat::NystromAttention: softmax attention through L landmarks, plus a depthwise convolution of the values.
+
+Source: Nystroemformer, arXiv 2102.03902, equations 11 to 15; transformers NystromformerSelfAttention.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lat_export.errors import ShapeError
+from lat_export.ops.body import OwnAttribute
+from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_divide_width
+from lat_export.ops.heads import Heads
+from lat_export.ops.token_mask import FLOAT32, MASKED_SCORE, PADDING, mask_equals
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import torch
+
+    from lat_export.ops.body import BodyBuilder
+
+# As the paper and transformers have it. Not an attribute: a body cannot repeat a step a variable number of times
+# without a loop, which engines do not fuse.
+PINV_ITERATIONS = 6
+
+
+def reference(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    conv_weight: torch.Tensor,
+    *,
+    num_heads: int,
+    num_landmarks: int,
+    per_head_init: int,
+) -> torch.Tensor:
+    """The formulas of the paper, one after the other.
+
+    Args:
+        query: (B, N, E), not yet scaled; float32, float16, bfloat16 or float64. N is a multiple of L.
+        key: (B, N, E).
+        value: (B, N, E).
+        attention_mask: (B, N) int32: 0 padding, else token.
+        conv_weight: (H, K), K odd: taps of the convolution of each head over N; zeros for none.
+        num_heads: H.
+        num_landmarks: L; landmarks are means of N / L rows, padding included.
+        per_head_init: 0: the pseudo-inverse starts from one factor for the whole batch, which couples its rows (what
+            transformers does); 1: from one for every head of every row.
+    Returns:
+        (B, N, E), dtype of query; a padded row is computed like any other.
+    """
+    import torch
+
+    def heads(rows: torch.Tensor) -> torch.Tensor:
+        return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
+
+    accumulate = torch.promote_types(query.dtype, torch.float32)
+    head_size = query.shape[-1] // num_heads
+    q, k, v = heads(query) * head_size**-0.25, heads(key) * head_size**-0.25, heads(value)
+    landmarks = (*q.shape[:2], num_landmarks, -1, head_size)
+    q_landmarks, k_landmarks = q.reshape(landmarks).mean(-2), k.reshape(landmarks).mean(-2)
+    kernel_1 = (q @ k_landmarks.mT).to(accumulate).softmax(-1)
+    kernel_2 = (q_landmarks @ k_landmarks.mT).to(accumulate).softmax(-1)
+    scores_3 = (q_landmarks @ k.mT).to(accumulate)
+    kernel_3 = scores_3.masked_fill((attention_mask == PADDING)[:, None, None, :], MASKED_SCORE).softmax(-1)
+
+    column_sums = kernel_2.sum(-2, keepdim=True)
+    largest = column_sums.amax(-1, keepdim=True) if per_head_init else column_sums.max()
+    inverse = kernel_2.mT / largest
+    identity = torch.eye(num_landmarks, dtype=accumulate, device=query.device)
+    for _ in range(PINV_ITERATIONS):
+        product = kernel_2 @ inverse
+        inner = 15 * identity - product @ (7 * identity - product)
+        inverse = (0.25 * inverse) @ (13 * identity - product @ inner)
+
+    context = kernel_1 @ (inverse @ (kernel_3 @ v.to(accumulate)))
+    taps = conv_weight[:, None, :, None]
+    context = context.to(v.dtype) + torch.nn.functional.conv2d(
+        v, taps, padding=(conv_weight.shape[1] // 2, 0), groups=num_heads
+    )
+    rows: torch.Tensor = context.transpose(1, 2).flatten(2)
+    return rows
+
+
+def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
+    """O(N * L) time and memory; landmarks, softmax and pseudo-inverse in float32."""
+    query, key, value, mask, conv_weight = op.inputs
+    heads = Heads(op, query, mask)
+    scale = op.CastLike(op.Pow(op.Cast(heads.head_size, to=FLOAT32), -0.25), query)
+    q, v = op.Mul(heads.split(query), scale), heads.split(value)
+    k = op.Mul(heads.split(key), scale)
+    landmarks = op.reshape(op.attribute("num_landmarks"), 1)
+    q_landmarks, k_landmarks = (_landmarks(op, heads, rows, landmarks) for rows in (q, k))
+    k_landmarks_transposed = op.Transpose(k_landmarks, perm=[0, 1, 3, 2])
+
+    kernel_1 = _softmax(op, op.MatMul(q, k_landmarks_transposed))  # B, H, N, L
+    kernel_2 = _softmax(op, op.MatMul(q_landmarks, k_landmarks_transposed))  # B, H, L, L
+    scores_3 = op.Cast(op.MatMul(q_landmarks, op.Transpose(k, perm=[0, 1, 3, 2])), to=FLOAT32)
+    padding = op.Unsqueeze(mask_equals(op, mask, PADDING), [1, 2])
+    kernel_3 = op.Softmax(op.Where(padding, MASKED_SCORE, scores_3), axis=-1)  # B, H, L, N
+
+    summary = op.MatMul(_pseudo_inverse(op, kernel_2, landmarks), op.MatMul(kernel_3, op.Cast(v, to=FLOAT32)))
+    context = op.CastLike(op.MatMul(kernel_1, summary), value)
+    return heads.join(op.Add(context, _convolution(op, v, conv_weight)))
+
+
+def _landmarks(op: BodyBuilder, heads: Heads, rows: ir.Value, landmarks: ir.Value) -> ir.Value:
+    """[B, H, N, D] -> means of N / L consecutive rows, [B, H, L, D]."""
+    segments = op.reshape(rows, heads.batch, heads.num_heads, landmarks, -1, heads.head_size)
+    mean = op.ReduceMean(op.Cast(segments, to=FLOAT32), [3], keepdims=0)
+    return op.CastLike(mean, rows)  # type: ignore[no-any-return]
+
+
+def _softmax(op: BodyBuilder, scores: ir.Value) -> ir.Value:
+    return op.Softmax(op.Cast(scores, to=FLOAT32), axis=-1)  # type: ignore[no-any-return]
+
+
+def _pseudo_inverse(op: BodyBuilder, matrix: ir.Value, landmarks: ir.Value) -> ir.Value:
+    """[B, H, L, L] -> its Moore-Penrose inverse by the iteration of the paper, in float32."""
+    column_sums = op.ReduceSum(matrix, [2], keepdims=1)
+    of_each_head = op.ReduceMax(column_sums, [3], keepdims=1)
+    of_the_batch = op.ReduceMax(of_each_head, [0, 1], keepdims=1)
+    per_head = op.Cast(op.attribute("per_head_init"), to=BOOL)
+    inverse = op.Div(op.Transpose(matrix, perm=[0, 1, 3, 2]), op.Where(per_head, of_each_head, of_the_batch))
+    index = op.Range(0, op.Squeeze(landmarks, [0]), 1)
+    identity = op.Cast(op.Equal(op.Unsqueeze(index, [0]), op.Unsqueeze(index, [1])), to=FLOAT32)
+    seven, fifteen, thirteen = (op.Mul(identity, factor) for factor in (7.0, 15.0, 13.0))
+    for _ in range(PINV_ITERATIONS):
+        product = op.MatMul(matrix, inverse)
+        inner = op.Sub(fifteen, op.MatMul(product, op.Sub(seven, product)))
+        inverse = op.MatMul(op.Mul(inverse, 0.25), op.Sub(thirteen, op.MatMul(product, inner)))
+    return inverse  # type: ignore[no-any-return]
+
+
+def _convolution(op: BodyBuilder, value: ir.Value, weight: ir.Value) -> ir.Value:
+    """[B, H, N, D] with each head's taps over N, zeros beyond both ends."""
+    half = op.Div(op.size(weight, 1), [2])
+    padded = op.Pad(value, op.dims(half, half), op.CastLike(0, value), [2])
+    return op.Conv(padded, op.Unsqueeze(weight, [1, 3]), group=OwnAttribute("num_heads"))  # type: ignore[no-any-return]
+
+
+BOOL = 9  # onnx.TensorProto.BOOL
+
+
+def landmarks_divide_length(sizes: dict[str, int], attributes: dict[str, Any]) -> None:
+    length, landmarks = sizes["N"], attributes["num_landmarks"]
+    if length % landmarks:
+        raise ShapeError(
+            "sequence length must be a multiple of num_landmarks for lat::NystromAttention",
+            got=f"N={length}, L={landmarks}",
+            expected=f"N % {landmarks} == 0",
+            hint=f"pad to {-(-length // landmarks) * landmarks}",
+        )
+
+
+def taps_are_odd(sizes: dict[str, int], attributes: dict[str, Any]) -> None:
+    if sizes["K"] % 2 == 0:
+        raise ShapeError("a convolution that keeps the length has an odd number of taps", got=f"K={sizes['K']}")
+
+
+OP = Op(
+    name="NystromAttention",
+    inputs=(
+        Port("query", ("B", "N", "E")),
+        Port("key", ("B", "N", "E")),
+        Port("value", ("B", "N", "E")),
+        Port("attention_mask", ("B", "N"), ("int32",)),
+        Port("conv_weight", ("H", "K")),
+    ),
+    attributes=(
+        Attribute("num_heads", int, 1, dim="H"),
+        Attribute("num_landmarks", int, 1, dim="L"),
+        Attribute("per_head_init", int, 0, maximum=1),
+    ),
+    reference=reference,
+    body=body,
+    rules=(heads_divide_width, landmarks_divide_length, taps_are_odd),
+)
