@@ -23,7 +23,7 @@ from lat_export.console import (
 )
 from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError
 from lat_export.tasks import TASKS
-from lat_export.types import ModelSpec, Range
+from lat_export.types import SEMANTICS, ModelSpec, Options, Range
 
 if TYPE_CHECKING:
     from lat_export.validation.report import Report
@@ -66,11 +66,28 @@ def cli() -> None:
     type=click.IntRange(min=0),
     help="Most global tokens in a row, for engines.  [default: by task, 1 to 64]",
 )
+@click.option(
+    "--semantics",
+    type=click.Choice(SEMANTICS),
+    default="hf",
+    show_default=True,
+    help="As transformers computes it, or as the paper means it, where the two differ.",
+)
+@click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
+@click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
 @click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
 @click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest and the report as JSON.")
-def model(model: str, no_validate: bool, as_json: bool, **options: Any) -> None:
+def model(
+    model: str,
+    no_validate: bool,
+    as_json: bool,
+    semantics: str,
+    hash_seed: int,
+    num_hash: int | None,
+    **arguments: Any,
+) -> None:
     """Export MODEL, a folder written by save_pretrained or a hub id, to a bundle.
 
     \b
@@ -79,7 +96,8 @@ def model(model: str, no_validate: bool, as_json: bool, **options: Any) -> None:
     """
     from lat_export.pipeline import ParityLostError, export
 
-    spec = ModelSpec(model=model, validate=not no_validate, **options)
+    options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
+    spec = ModelSpec(model=model, validate=not no_validate, options=options, **arguments)
     try:
         exported = export(spec, tell)
     except ParityLostError as error:

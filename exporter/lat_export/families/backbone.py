@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # (attention_mask, the family's other masks by name) -> what every attention of the family takes as its mask.
-MaskRule = Callable[..., torch.Tensor]
+MaskRule = Callable[..., Any]
 
 
 class Backbone(torch.nn.Module):

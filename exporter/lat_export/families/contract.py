@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
@@ -31,11 +31,13 @@ class Family(ABC):
         model_type: as config.json has it.
         class_prefix: of the model classes in transformers; with a task's suffix it names the class.
         extra_inputs: token inputs beside `input_ids` and `attention_mask`.
+        has_pooler: whether the base model has one.
     """
 
     model_type: ClassVar[str]
     class_prefix: ClassVar[str]
     extra_inputs: ClassVar[tuple[str, ...]] = ()
+    has_pooler: ClassVar[bool] = False
 
     @abstractmethod
     def swapped(self, model: PreTrainedModel, options: Options) -> torch.nn.Module:
@@ -44,6 +46,14 @@ class Family(ABC):
     def warnings(self, config: PreTrainedConfig, options: Options) -> list[str]:
         """What a user of this checkpoint should know: costs, and traps of transformers that the export met."""
         return []
+
+    def construction_overrides(self, raw_config: dict[str, Any]) -> dict[str, Any]:
+        """Config values without which transformers cannot construct the model; `swapped` sees the original ones."""
+        return {}
+
+    def why_not_transformers(self, config: PreTrainedConfig, options: Options) -> str | None:
+        """Why transformers' own modules are no reference for this export; None where they are."""
+        return None if options.semantics == "hf" else f"semantics {options.semantics} is not what transformers computes"
 
     @abstractmethod
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:

@@ -92,9 +92,13 @@ class Longformer(Family):
     model_type = "longformer"
     class_prefix = "Longformer"
     extra_inputs = ("global_attention_mask",)
+    has_pooler = True
 
     def swapped(self, model: PreTrainedModel, options: Options) -> torch.nn.Module:
         return with_backbone(model, "longformer", backbone)
+
+    def why_not_transformers(self, config: PreTrainedConfig, options: Options) -> str | None:
+        return None  # the paper and transformers agree
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BandedWindowAttention": config.num_hidden_layers, "GlobalTokenAttention": config.num_hidden_layers}

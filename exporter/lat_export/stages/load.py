@@ -78,8 +78,8 @@ def load(spec: ModelSpec) -> Loaded:
     family = family_of(str(raw_config.get("model_type")))
     task = _task(spec.task, raw_config, family)
     _check_weights(folder, allow_pickle=spec.allow_pickle)
-    model, missing = _model(folder, family, task)
-    outputs, warnings = _outputs(task, missing, folder)
+    model, missing = _model(folder, family, task, raw_config)
+    outputs, warnings = _outputs(family, task, missing, folder)
     signature = signature_of(family, task, model.config, outputs, spec)
     warnings += tuple(family.warnings(model.config, spec.options))
     return Loaded(Checkpoint(folder, family, signature, spec.options, warnings), model)
@@ -168,13 +168,14 @@ def _check_weights(folder: Path, *, allow_pickle: bool) -> None:
     )
 
 
-def _model(folder: Path, family: Family, task: Task) -> tuple[PreTrainedModel, set[str]]:
+def _model(folder: Path, family: Family, task: Task, raw_config: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
     """The model in eval mode, and the names of its parameters that the checkpoint does not have."""
     import torch
     import transformers
 
     model_class = getattr(transformers, family.class_prefix + task.class_suffix)
     safe = any((folder / name).is_file() for name in SAFE_WEIGHTS)
+    overrides = family.construction_overrides(raw_config)
     try:
         with quiet_transformers():
             model, info = model_class.from_pretrained(
@@ -184,6 +185,7 @@ def _model(folder: Path, family: Family, task: Task) -> tuple[PreTrainedModel, s
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are an error, but one with names and sizes: see below
                 local_files_only=True,
+                **overrides,
             )
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise _loading_error(error) from error
@@ -196,6 +198,8 @@ def _model(folder: Path, family: Family, task: Task) -> tuple[PreTrainedModel, s
             hint="take config.json and weights from one checkpoint",
             where=WHERE,
         )
+    for name in overrides:
+        setattr(model.config, name, raw_config[name])
     return model.eval(), set(info["missing_keys"])
 
 
@@ -213,9 +217,9 @@ def _loading_error(error: Exception) -> InputError:
     )
 
 
-def _outputs(task: Task, missing: set[str], folder: Path) -> tuple[list[str], tuple[str, ...]]:
+def _outputs(family: Family, task: Task, missing: set[str], folder: Path) -> tuple[list[str], tuple[str, ...]]:
     """Names of the outputs that the checkpoint has weights for, and warnings on the others."""
-    outputs = [name for name, _ in task.outputs]
+    outputs = [name for name, _ in task.outputs if family.has_pooler or name != "pooler_output"]
     pooler = {name for name in missing if ".pooler." in f".{name}"}
     if missing - pooler or (pooler and "pooler_output" not in outputs):
         lacking = sorted(missing)

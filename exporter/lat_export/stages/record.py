@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lat_export import __version__
 from lat_export.errors import LatExportError
 from lat_export.quiet import quiet_transformers
@@ -23,7 +25,6 @@ from lat_export.validation.golden import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 
@@ -76,10 +77,13 @@ class _Reference:
     def __call__(
         self, case: Case, inputs: dict[str, np.ndarray[Any, Any]]
     ) -> tuple[dict[str, np.ndarray[Any, Any]], str, str | None]:
-        try:
-            return self._run(self._loaded.model, inputs), "transformers", None
-        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+        checkpoint = self._loaded.checkpoint
+        why = checkpoint.family.why_not_transformers(self._loaded.model.config, checkpoint.options)
+        if why is None:
+            try:
+                return self._run(self._loaded.model, inputs), "transformers", None
+            except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         if self._swapped is None:
             self._swapped = self._loaded.checkpoint.family.swapped(
                 self._loaded.model, self._loaded.checkpoint.options
@@ -98,4 +102,17 @@ class _Reference:
 
         with torch.inference_mode(), quiet_transformers():
             outputs = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
-        return {spec.name: outputs[spec.name].numpy() for spec in self._loaded.signature.outputs}
+        found = {spec.name: outputs[spec.name].numpy() for spec in self._loaded.signature.outputs}
+        self._check(found, inputs)
+        return found
+
+    def _check(self, outputs: dict[str, np.ndarray[Any, Any]], inputs: dict[str, np.ndarray[Any, Any]]) -> None:
+        """A module that broadcasts where it should refuse, or gives NaN, is no reference."""
+        signature = self._loaded.signature
+        sizes = dict(zip(signature.inputs[0].dims, inputs[signature.inputs[0].name].shape, strict=True))
+        for spec in signature.outputs:
+            expected = tuple(sizes.get(dim, dim) for dim in spec.dims)
+            if outputs[spec.name].shape != expected:
+                raise ValueError(f"{spec.name} has shape {outputs[spec.name].shape} instead of {expected}")
+            if not np.isfinite(outputs[spec.name]).all():
+                raise ValueError(f"{spec.name} has NaN or Inf")

@@ -38,7 +38,9 @@ def trace(loaded: Loaded) -> Traced:
 
     signature = loaded.signature
     caller = _caller(loaded)
-    sizes = {**EXAMPLE_SIZES, "sequence": EXAMPLE_SIZES["sequence"] * signature.multiple_of}
+    # Whole multiples, and below the maximum: at it the positions would not be a part of their table.
+    steps = min(EXAMPLE_SIZES["sequence"], signature.max_tokens // signature.multiple_of - 1)
+    sizes = {**EXAMPLE_SIZES, "sequence": max(steps, 1) * signature.multiple_of}
     shape = [sizes[str(dim)] for dim in signature.inputs[0].dims]
     example = {spec.name: torch.ones(shape, dtype=torch.int64) for spec in signature.inputs}
     axes = {axis: torch.export.Dim(str(dim)) for axis, dim in enumerate(signature.inputs[0].dims)}

@@ -1,0 +1,162 @@
+"""Nystroemformer: softmax attention through landmarks, or exact, and a convolution of the values in either case.
+
+transformers takes the landmarks only where `num_landmarks` differs from `segment_means_seq_len`; both are 64 by
+default, which means exact attention, O(N^2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from lat_export.errors import InputError
+from lat_export.families.backbone import Backbone, with_backbone
+from lat_export.families.contract import Family, Limits
+from lat_export.ops import OPS
+from lat_export.ops.token_mask import MASKED_SCORE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.models.nystromformer import modeling_nystromformer as hf
+
+    from lat_export.types import Options
+
+
+def token_mask(attention_mask: torch.Tensor) -> torch.Tensor:
+    """(B, N) int64 -> int32, 0 padding and 1 token."""
+    return (attention_mask != 0).to(torch.int32)
+
+
+class _SelfAttention(torch.nn.Module):
+    """What both forms share: projections, and the paper's masking of padded rows."""
+
+    def __init__(self, attention: hf.NystromformerSelfAttention, config: PreTrainedConfig, options: Options) -> None:
+        super().__init__()
+        self.attention = attention
+        self.per_head_init = int(config.inv_coeff_init_option)
+        self.mask_rows = options.semantics == "paper"
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, N, E) -> (B, N, E), before the output projection."""
+        source = self.attention
+        rows = [source.query(hidden_states), source.key(hidden_states), source.value(hidden_states)]
+        if self.mask_rows:  # the authors' code zeroes padded queries, keys and values; transformers' does not
+            rows = [row * mask.unsqueeze(-1) for row in rows]
+        query, key, value = rows
+        return self.context(query, key, value, mask)
+
+    def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class LandmarkSelfAttention(_SelfAttention):
+    """The landmark branch of `NystromformerSelfAttention`, for any multiple of the landmarks, with padding."""
+
+    def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        source = self.attention
+        return OPS["NystromAttention"](
+            query,
+            key,
+            value,
+            mask,
+            source.conv.weight[:, 0, :, 0],
+            num_heads=source.num_attention_heads,
+            num_landmarks=source.num_landmarks,
+            per_head_init=self.per_head_init,
+        )
+
+
+class ExactSelfAttention(_SelfAttention):
+    """The exact branch, in standard ops."""
+
+    def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        source = self.attention
+        query, key, value = (
+            row.view(*row.shape[:-1], source.num_attention_heads, -1).transpose(1, 2) for row in (query, key, value)
+        )
+        scale = source.attention_head_size**-0.25
+        scores = (query * scale) @ (key * scale).transpose(-1, -2)
+        scores = scores.masked_fill((mask == 0)[:, None, None, :], MASKED_SCORE)
+        context = scores.softmax(-1) @ value + source.conv(value)
+        rows: torch.Tensor = context.transpose(1, 2).flatten(2)
+        return rows
+
+
+def has_landmarks(config: PreTrainedConfig) -> bool:
+    return bool(config.num_landmarks != config.segment_means_seq_len)
+
+
+class Nystromformer(Family):
+    """uw-madison/nystromformer-512 and all that has `model_type` nystromformer."""
+
+    model_type = "nystromformer"
+    class_prefix = "Nystromformer"
+
+    def construction_overrides(self, raw_config: dict[str, Any]) -> dict[str, Any]:
+        """transformers subscripts the config object where this option is set, and raises."""
+        return {"inv_coeff_init_option": False} if raw_config.get("inv_coeff_init_option") else {}
+
+    def swapped(self, model: PreTrainedModel, options: Options) -> torch.nn.Module:
+        kind = LandmarkSelfAttention if has_landmarks(model.config) else ExactSelfAttention
+
+        def backbone(base: PreTrainedModel) -> Backbone:
+            attentions = [kind(layer.attention.self, model.config, options) for layer in base.encoder.layer]
+            return Backbone(base, attentions, token_mask, BaseModelOutputWithPastAndCrossAttentions)
+
+        return with_backbone(model, "nystromformer", backbone)
+
+    def warnings(self, config: PreTrainedConfig, options: Options) -> list[str]:
+        found = []
+        if has_landmarks(config):
+            found.append(
+                f"transformers runs this checkpoint only at N = {config.segment_means_seq_len} without padding; "
+                "elsewhere the reference is lat-export's own"
+            )
+            if not config.inv_coeff_init_option:
+                found.append(
+                    "the pseudo-inverse starts from one factor for the whole batch, as in transformers: a row's answer "
+                    "depends a little on its neighbours in the batch; inv_coeff_init_option=true removes that"
+                )
+        else:
+            found.append(
+                f"num_landmarks equals segment_means_seq_len ({config.num_landmarks}), which means exact attention, "
+                "O(N^2); for landmarks, O(N), set segment_means_seq_len in config.json to another number"
+            )
+        if options.semantics == "hf":
+            found.append(
+                "padding reaches real tokens through the convolution"
+                + (" and the landmarks" if has_landmarks(config) else "")
+                + ", as in transformers; --semantics paper masks it"
+            )
+        return found
+
+    def why_not_transformers(self, config: PreTrainedConfig, options: Options) -> str | None:
+        if config.inv_coeff_init_option and has_landmarks(config):
+            return "transformers cannot construct inv_coeff_init_option=True"
+        return super().why_not_transformers(config, options)
+
+    def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        return {"NystromAttention": config.num_hidden_layers} if has_landmarks(config) else {}
+
+    def limits(self, config: PreTrainedConfig, task: str) -> Limits:
+        kernel = config.conv_kernel_size
+        if kernel % 2 == 0:
+            raise InputError("conv_kernel_size must be odd: an even one changes the length", got=kernel)
+        landmarks = config.num_landmarks if has_landmarks(config) else 1
+        if landmarks > config.max_position_embeddings:
+            raise InputError(
+                "more landmarks than positions",
+                got=f"num_landmarks={landmarks}, max_position_embeddings={config.max_position_embeddings}",
+            )
+        return Limits(
+            max_tokens=config.max_position_embeddings,
+            boundary_lengths=(landmarks, 2 * landmarks, kernel // 2 + 1, kernel + landmarks),
+            # The one length at which transformers' own landmark branch runs.
+            pattern_length=config.segment_means_seq_len if has_landmarks(config) else 53,
+            multiple_of=landmarks,
+        )
+
+
+FAMILY = Nystromformer()
