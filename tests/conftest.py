@@ -13,7 +13,7 @@ from lat_export.types import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "golden"
-LONGFORMER_TASKS = sorted(folder.name for folder in (GOLDEN / "longformer").iterdir() if folder.is_dir())
+FAMILY_TASKS = sorted((path.parent.parent.name, path.parent.name) for path in GOLDEN.glob("*/*/golden.json"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,15 +25,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
-    """`exported(task, target)`: a Longformer golden checkpoint, exported once a session."""
-    done: dict[tuple[str, str], Exported] = {}
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """`exported(task, target, family)`: a golden checkpoint, exported once a session."""
+    done: dict[tuple[str, str, str], Exported] = {}
 
-    def get(task: str, target: str = "onnx") -> Exported:
-        if (task, target) not in done:
-            out = tmp_path_factory.mktemp("bundle") / f"{task}-{target}"
-            done[task, target] = export(ModelSpec(str(GOLDEN / "longformer" / task / "checkpoint"), target, out))
-        return done[task, target]
+    def get(task: str, target: str = "onnx", family: str = "longformer") -> Exported:
+        key = family, task, target
+        if key not in done:
+            out = tmp_path_factory.mktemp("bundle") / "-".join(key)
+            done[key] = export(ModelSpec(str(GOLDEN / family / task / "checkpoint"), target, out))
+        return done[key]
 
     return get
 

@@ -7,13 +7,27 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from lat_export.pipeline import Exported
+from lat_export.targets.onnxruntime_session import open_runner
+from lat_export.validation.compare import difference
+from lat_export.validation.golden import Golden, take_rows
+
 Mutation = Callable[[ir.Model], None]
 
 
-def mutate(source: Path, target: Path, mutation: Mutation) -> None:
-    model = ir.load(source)
+def error_of_mutant(made: Exported, mutation: Mutation, scratch: Path) -> float:
+    """Worst relative L2 error over the golden cases of a bundle whose model was changed."""
+    model = ir.load(made.bundle.folder / "model.onnx")
     mutation(model)
-    ir.save(model, target)
+    ir.save(model, scratch / "wrong.onnx")
+    golden = Golden(made.bundle.folder)
+    with open_runner(scratch / "wrong.onnx", golden.signature) as run:
+        errors = [
+            difference(array, case.outputs[name]).relative_l2
+            for case in golden
+            for name, array in take_rows(run(case.inputs), case.rows, golden.signature).items()
+        ]
+    return max(errors)
 
 
 def lat_nodes(model: ir.Model, op: str) -> list[ir.Node]:
@@ -101,3 +115,52 @@ def weights_swapped(layer: int) -> Mutation:
         node.replace_input_with(5, key)
 
     return change
+
+
+def attribute_changed(op: str, name: str, value: int) -> Mutation:
+    """One layer's node gets another value of an integer attribute."""
+
+    def change(model: ir.Model) -> None:
+        lat_nodes(model, op)[1].attributes[name] = ir.AttrInt64(name, value)
+
+    return change
+
+
+def input_replaced(op: str, index: int, write: Callable[[ir.Value, ir.Graph, ir.Node], ir.Value]) -> Mutation:
+    """`write(value, graph, before)` gives what one layer's node takes instead of its input."""
+
+    def change(model: ir.Model) -> None:
+        node = lat_nodes(model, op)[1]
+        node.replace_input_with(index, write(node.inputs[index], model.graph, node))
+
+    return change
+
+
+def rolled_rows(axis: int) -> Callable[[ir.Value, ir.Graph, ir.Node], ir.Value]:
+    """The value moved by one along an axis: the last element comes first."""
+
+    def write(value: ir.Value, graph: ir.Graph, before: ir.Node) -> ir.Value:
+        numbers = {
+            name: ir.node("Constant", [], {"value": ir.tensor([number], dtype=ir.DataType.INT64)})
+            for name, number in (("zero", 0), ("last", -1), ("end", 2**31 - 1), ("axis", axis))
+        }
+        of = {name: node.outputs[0] for name, node in numbers.items()}
+        tail = ir.node("Slice", [value, of["last"], of["end"], of["axis"]])
+        head = ir.node("Slice", [value, of["zero"], of["last"], of["axis"]])
+        joined = ir.node("Concat", [tail.outputs[0], head.outputs[0]], {"axis": axis})
+        graph.insert_before(before, [*numbers.values(), tail, head, joined])
+        return joined.outputs[0]
+
+    return write
+
+
+def applied(op_type: str, operand: float, dtype: ir.DataType) -> Callable[[ir.Value, ir.Graph, ir.Node], ir.Value]:
+    """The value through a binary op with a constant."""
+
+    def write(value: ir.Value, graph: ir.Graph, before: ir.Node) -> ir.Value:
+        constant = ir.node("Constant", [], {"value": ir.tensor([operand], dtype=dtype)})
+        changed = ir.node(op_type, [value, constant.outputs[0]])
+        graph.insert_before(before, [constant, changed])
+        return changed.outputs[0]
+
+    return write

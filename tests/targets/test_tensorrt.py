@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from conftest import LONGFORMER_TASKS
+from conftest import FAMILY_TASKS
 
 from lat_export.errors import DeviceMissingError, InputError, LatExportError, MissingError, ShapeError
 from lat_export.pipeline import Exported, export, revalidate
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.skipif(RTX.missing() is not None, reason=f"TensorRT-RTX
 no_gpu = pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU: the engine runs")
 
 
-@pytest.mark.parametrize("task", LONGFORMER_TASKS)
-def test_every_task_becomes_an_engine(task: str, exported: Export) -> None:
-    made = exported(task, "trt-rtx")
+@pytest.mark.parametrize(("family", "task"), FAMILY_TASKS)
+def test_every_task_becomes_an_engine(family: str, task: str, exported: Export) -> None:
+    made = exported(task, "trt-rtx", family)
     engine = made.bundle.folder / "model.trt-rtx.engine"
     assert engine.stat().st_size > 100_000
     build = made.bundle.manifest["build"]
