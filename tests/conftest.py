@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from lat_export.pipeline import Exported, export
 from lat_export.targets.tensorrt_run import gpu_count
@@ -14,6 +15,9 @@ from lat_export.types import ModelSpec
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "golden"
 FAMILY_TASKS = sorted((path.parent.parent.name, path.parent.name) for path in GOLDEN.glob("*/*/golden.json"))
+
+
+torch.set_num_threads(1)  # tiny models, and the tests have workers of their own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,6 +40,7 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
     onnx.checker.check_model(proto, full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # tiny tensors, and the tests have workers of their own
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
