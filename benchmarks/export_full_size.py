@@ -19,7 +19,7 @@ from typing import Any
 
 import machine
 
-# The configs of shared targets: base size, the family's usual window, positions for 4096 tokens.
+# Base size with positions for 4096 tokens; Longformer with its usual window, Nystroemformer with landmarks.
 CONFIGS: dict[str, dict[str, Any]] = {
     "longformer": {
         "attention_window": 512,
@@ -27,6 +27,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vocab_size": 50265,
         "pad_token_id": 1,
         "type_vocab_size": 1,
+    },
+    "yoso": {"max_position_embeddings": 4096, "vocab_size": 50265, "pad_token_id": 1},
+    "nystromformer": {
+        "max_position_embeddings": 4096,
+        "segment_means_seq_len": 4096,
+        "num_landmarks": 64,
+        "conv_kernel_size": 65,
+        "vocab_size": 30000,
+        "pad_token_id": 1,
     },
 }
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -21,7 +21,7 @@ from lat_export.console import (
     print_report,
     tell,
 )
-from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError
+from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError, MissingError
 from lat_export.tasks import TASKS
 from lat_export.types import SEMANTICS, ModelSpec, Options, Range
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TARGET_NAMES = ("onnx", "ort", "trt", "trt-rtx")
 
 
-class RangeType(click.ParamType[Range]):
+class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 takes no argument here
     """MIN:OPT:MAX."""
 
     name = "MIN:OPT:MAX"
@@ -119,7 +119,7 @@ def model(
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def validate(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE and compare what it computes with PyTorch's golden tensors."""
-    from lat_export.pipeline import revalidate
+    from lat_export.revalidation import revalidate
 
     report = revalidate(bundle, tell)
     _print_report(report, as_json)
@@ -196,7 +196,7 @@ def _print_report(report: Report, as_json: bool) -> None:
 
 
 def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=1))
+    click.echo(json.dumps(data, indent=1, allow_nan=False))
 
 
 def main() -> None:
@@ -213,6 +213,10 @@ def main() -> None:
     except LatExportError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        hint = f"pip install {error.name}; `lat-export doctor` lists all that is missing"
+        print_error(MissingError(f"the Python package {error.name} is missing", hint=hint))
+        sys.exit(EXIT_MISSING)
     except Exception:
         traceback.print_exc()
         tell("\nThis is a bug in lat-export. Please report it with the lines above.")

@@ -33,7 +33,9 @@ def print_error(error: LatExportError) -> None:
 def _out(*parts: Any) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+    console = Console(
+        width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, soft_wrap=False
+    )
     for part in parts:
         console.print(part)
 
@@ -55,7 +57,7 @@ def print_report(report: Report) -> None:
     for subject in report.subjects:
         if subject.rows:
             _out(f"\n{subject.subject}", _rows(subject))
-    _out("", print_verdicts(report))
+    _out("", _verdicts(report))
 
 
 def _rows(subject: SubjectReport) -> Table:
@@ -79,7 +81,7 @@ def _rows(subject: SubjectReport) -> Table:
     )
 
 
-def print_verdicts(report: Report) -> Table:
+def _verdicts(report: Report) -> Table:
     return _table(("artifact", "verdict", "remark"), ((s.subject, s.verdict, _remark(s)) for s in report.subjects))
 
 

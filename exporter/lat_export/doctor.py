@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ def _gpu() -> Finding:
     enables = "running and timing engines (building needs none)"
     if gpu_count() == 0:
         return Finding("NVIDIA GPU", "missing", enables, "validate the bundle again on a machine that has one")
-    names = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return Finding("NVIDIA GPU", ", ".join(names.stdout.split("\n")).strip(", ") or f"{gpu_count()}", enables)
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        return Finding("NVIDIA GPU", f"{gpu_count()}", enables)
+    names = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    return Finding("NVIDIA GPU", ", ".join(names), enables)

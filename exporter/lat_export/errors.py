@@ -74,5 +74,13 @@ class MissingError(LatExportError):
     exit_code = EXIT_MISSING
 
 
-class DeviceMissingError(MissingError):
-    """The artifact is whole, but this machine has no device to run it on."""
+class InternalError(LatExportError):
+    """A fault of lat-export itself."""
+
+    exit_code = EXIT_BUG
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line that is never empty."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

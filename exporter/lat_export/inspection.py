@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import InputError
+from lat_export.errors import InputError, first_line
 from lat_export.ops import DOMAIN
 
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ def inspect_onnx(path: Path) -> OnnxFacts:
     try:
         model = ir.load(path)
     except Exception as error:  # protobuf's and the file system's kinds
-        raise InputError("not an ONNX model", got=f"{path}: {str(error).splitlines()[0][:200]}") from error
+        raise InputError("not an ONNX model", got=f"{path}: {first_line(error)}") from error
     graph = model.graph
+    if not graph.outputs:
+        raise InputError("not an ONNX model", got=f"{path} has no outputs")
     weights = [value.const_value for value in graph.initializers.values() if value.const_value is not None]
     ops = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph)
     data_files = {path.parent / tensor.location for tensor in weights if isinstance(tensor, ir.ExternalTensor)}
+    absent = [str(file) for file in data_files if not file.is_file()]
+    if absent:
+        raise InputError("a file with weights of the model is missing", got=absent[0], expected=f"beside {path.name}")
     return OnnxFacts(
         path=path,
         opsets=dict(model.opset_imports),

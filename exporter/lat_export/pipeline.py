@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from lat_export.errors import InputError, ParityError
+from lat_export.errors import ParityError
 from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from lat_export.stages.graph import build_graph
 from lat_export.stages.load import load
-from lat_export.stages.lower import build_plan, lower, named_sizes
+from lat_export.stages.lower import build_plan, lower, named_sizes, unused_options
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
 from lat_export.staging import staged
-from lat_export.targets import available_target, target_named
+from lat_export.targets import available_target
 from lat_export.types import ModelSpec
-from lat_export.validation.golden import Golden
 from lat_export.validation.report import Report
 
 Tell = Callable[[str], None]
@@ -50,8 +47,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         with _timed("load", tell):
             loaded = load(spec)
         checkpoint = loaded.checkpoint
-        for warning in checkpoint.warnings:
-            tell(f"warning: {warning}")
+        warnings = _Warnings(tell, [*checkpoint.warnings, *unused_options(spec, target)])
         plan = build_plan(spec, checkpoint.signature, target)
         with _timed("trace", tell):
             traced = trace(loaded)
@@ -61,36 +57,21 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         if spec.validate:
             with _timed("record", tell):
                 golden = record(loaded, staging.folder, {**plan.sizes, **named_sizes(spec)})
+            warnings.add(golden.note_on_reference())
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):
             lowered = lower(graph, target, plan, staging.scratch)
         with _timed("build", tell):
             built = build(lowered, target, staging.folder, checkpoint.signature)
+        warnings.add(*built.warnings)
         report = None
         if spec.validate:
             with _timed("validate", tell):
-                report = validate(staging.folder, target, plan, built.forms, golden, staging.scratch, tell)
+                report = validate(staging.folder, target, lowered.plan, built.forms, golden, staging.scratch, tell)
             _demand_parity(report)
         with _timed("bundle", tell):
-            write_bundle(staging.folder, checkpoint, graph, lowered, target, built, report)
+            write_bundle(staging.folder, checkpoint, graph, lowered, target, built, report, warnings.told)
     return Exported(read_bundle(spec.out), report)
-
-
-def revalidate(folder: Path, tell: Tell = lambda _: None) -> Report:
-    """Check a bundle's digests and run its artifacts against its golden tensors again."""
-    bundle = read_bundle(folder)
-    if bundle.manifest["validated"] is None:
-        raise InputError("the bundle holds no golden tensors", got=folder, hint="export it without --no-validate")
-    with tempfile.TemporaryDirectory(prefix="lat-export-") as scratch:
-        return validate(
-            folder,
-            target_named(bundle.manifest["target"]),
-            bundle.plan,
-            bundle.forms,
-            Golden(folder),
-            Path(scratch),
-            tell,
-        )
 
 
 def _demand_parity(report: Report) -> None:
@@ -109,9 +90,24 @@ class ParityLostError(ParityError):
             f"{subject} does not compute what PyTorch computes",
             got=f"relative L2 {relative_l2:.1e} in {output}" + (f" ({remark})" if remark else ""),
             expected=f"at most {tolerance:.0e}",
-            hint="nothing was written; --no-validate writes the bundle for a closer look",
+            hint="nothing was written; with --no-validate the bundle is, for a look with lat-export inspect",
             where={"stage": "validate", "case": case},
         )
+
+
+class _Warnings:
+    """Told at once, and kept for the manifest."""
+
+    def __init__(self, tell: Tell, first: list[str]) -> None:
+        self._tell = tell
+        self.told: list[str] = []
+        self.add(*first)
+
+    def add(self, *warnings: str | None) -> None:
+        for warning in warnings:
+            if warning is not None:
+                self._tell(f"warning: {warning}")
+                self.told.append(warning)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from lat_export.families import family_of
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, load
 from lat_export.stages.record import origin, record
+from lat_export.staging import staged
 from lat_export.tasks import task_named
 from lat_export.types import ModelSpec
-from lat_export.validation.golden import Golden
+from lat_export.validation.golden import MANIFEST_FILE, TENSORS_FILE, Golden
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,12 +65,16 @@ def make_goldens(recipe_folder: Path, out: Path, tell: Callable[[str], None] = l
     recipe = Recipe.read(recipe_folder)
     for task in recipe.tasks:
         folder = out / task
-        shutil.rmtree(folder, ignore_errors=True)
-        checkpoint = folder / CHECKPOINT_FOLDER
-        _make_checkpoint(recipe, task, checkpoint)
-        loaded = load(ModelSpec(str(checkpoint), "onnx", out, task=task))
-        golden = record(loaded, folder, kept_bytes=recipe.kept_bytes_per_output)
+        with staged(folder, replaceable=_is_golden, force=True) as staging:
+            checkpoint = staging.folder / CHECKPOINT_FOLDER
+            _make_checkpoint(recipe, task, checkpoint)
+            loaded = load(ModelSpec(str(checkpoint), "onnx", out, task=task))
+            golden = record(loaded, staging.folder, kept_bytes=recipe.kept_bytes_per_output)
         tell(f"{folder}: {len(golden)} cases, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes")
+
+
+def _is_golden(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= {CHECKPOINT_FOLDER, TENSORS_FILE, MANIFEST_FILE}
 
 
 def check_goldens(folder: Path) -> list[str]:
@@ -83,8 +87,10 @@ def check_goldens(folder: Path) -> list[str]:
     checked = []
     for manifest in sorted(folder.rglob("golden.json")):
         golden = Golden(manifest.parent)
-        current = load(ModelSpec(str(manifest.parent / CHECKPOINT_FOLDER), "onnx", folder, task=golden.signature.task))
-        _check_origin(golden, current.checkpoint, manifest.parent)
+        where = manifest.parent.resolve()
+        if (where / CHECKPOINT_FOLDER).is_dir():  # a bundle's goldens have none beside them
+            spec = ModelSpec(str(where / CHECKPOINT_FOLDER), "onnx", folder, task=golden.signature.task)
+            _check_origin(golden, load(spec).checkpoint, where)
         checked.append(f"{manifest.parent.relative_to(folder)}: {len(golden)} cases")
     if not checked:
         raise InputError("no golden tensors below that folder", got=folder)

@@ -10,12 +10,14 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from lat_export.errors import InputError
 
@@ -46,22 +48,23 @@ def staged(out: Path, *, replaceable: Callable[[Path], bool], force: bool) -> It
         InputError: `out` exists and may not be replaced, or the disk does not take the files.
     """
     out = out.absolute()
-    _check_free(out, replaceable, force)
     try:
-        root = _staging_root(out)
+        _check_free(out, replaceable, force)
+        made_parents = [parent for parent in out.parents if not parent.exists()]
+        root, lock = _staging_root(out)
     except OSError as error:
         raise _disk_error(error, out) from error
     try:
-        with (root / LOCK_FILE).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            staging = Staging(root / "folder", root / "scratch")
-            staging.folder.mkdir()
-            staging.scratch.mkdir()
-            yield staging
-            _check_free(out, replaceable, force)
-            _publish(staging.folder, out)
+        staging = Staging(root / "folder", root / "scratch")
+        staging.folder.mkdir()
+        staging.scratch.mkdir()
+        yield staging
+        _check_free(out, replaceable, force)
+        _publish(staging.folder, out)
     except OSError as error:
-        raise _disk_error(error, out) from error
+        if _is_of_ours(error, root, out):
+            raise _disk_error(error, out) from error
+        raise
     except Exception as error:
         # Libraries wrap a full disk in errors of their own.
         if os.strerror(errno.ENOSPC) in str(error):
@@ -69,6 +72,18 @@ def staged(out: Path, *, replaceable: Callable[[Path], bool], force: bool) -> It
         raise
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        lock.close()
+        for parent in made_parents:
+            with contextlib.suppress(OSError):
+                parent.rmdir()  # only while it is empty
+
+
+def _is_of_ours(error: OSError, root: Path, out: Path) -> bool:
+    """Whether an error is about what is written here, not about something that was read."""
+    if error.filename is None:
+        return error.errno in FULL_OR_LOCKED
+    path = Path(os.fsdecode(error.filename))
+    return path.is_relative_to(root) or path == out
 
 
 def _check_free(out: Path, replaceable: Callable[[Path], bool], force: bool) -> None:
@@ -84,22 +99,34 @@ def _check_free(out: Path, replaceable: Callable[[Path], bool], force: bool) -> 
         )
 
 
-def _staging_root(out: Path) -> Path:
+def _staging_root(out: Path) -> tuple[Path, IO[str]]:
+    """A fresh hidden folder beside `out` with its lock held, after those of dead runs are gone.
+
+    All this happens under a lock on the parent, so that no run sees the folder of another before it is locked.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{out.name}.lat-export-"
-    for leftover in out.parent.glob(f"{prefix}*"):
-        if _abandoned(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+    parent = os.open(out.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        for leftover in out.parent.glob(f"{glob.escape(prefix)}*"):
+            if _abandoned(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        root = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+        lock = (root / LOCK_FILE).open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(parent)
+    return root, lock
 
 
 def _abandoned(root: Path) -> bool:
-    """Nobody holds its lock: the run that made it is dead."""
+    """Nobody holds its lock, or it has none: the run that made it is dead."""
     try:
         with (root / LOCK_FILE).open("r") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False  # made this very moment by another run, or not ours
+        return True
     except OSError:
         return False
     return True
@@ -107,8 +134,8 @@ def _abandoned(root: Path) -> bool:
 
 def _publish(folder: Path, out: Path) -> None:
     for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # some writers make their files private
         if path.is_file():
-            path.chmod(0o644)  # some writers make their files private
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
     folder.chmod(0o755)

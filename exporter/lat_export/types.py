@@ -119,7 +119,6 @@ class Signature:
         multiple_of: every length is a multiple of this many tokens.
         pattern_length: a length at which the case table meets every padding and every pattern of globals.
         max_global: bound on the global tokens of a row, for engines; None if the family has no global tokens.
-        num_layers: layers, each with one attention.
     """
 
     family: str
@@ -130,7 +129,6 @@ class Signature:
     max_tokens: int
     boundary_lengths: tuple[int, ...]
     pattern_length: int
-    num_layers: int
     max_global: int | None = None
     multiple_of: int = 1
 
@@ -197,22 +195,26 @@ class Signature:
     def _check_range(self, spec: TensorSpec, array: Any) -> None:
         if spec.below is not None and (array.min() < 0 or array.max() >= spec.below):
             raise ShapeError(
-                "a number outside of the model's table",
+                "a number that the model has no meaning for",
                 got=f"{array.min()} to {array.max()}",
                 expected=f"0 to {spec.below - 1}",
                 where={"input": spec.name},
                 hint="use the checkpoint's own tokenizer" if spec.name == "input_ids" else None,
             )
 
+    def most_globals(self, inputs: dict[str, Any]) -> int:
+        """The largest number of global tokens in a row; a global mark on padding is none."""
+        if not self.has_input("global_attention_mask"):
+            return 0
+        return int((inputs["global_attention_mask"] * inputs["attention_mask"]).sum(axis=-1).max())
+
     def _check_globals(self, inputs: dict[str, Any], max_global: int) -> None:
-        name = "global_attention_mask"
-        if name in inputs:
-            most = int(((inputs[name] * inputs["attention_mask"]) > 0).sum(axis=-1).max())
-            if most > max_global:
-                raise ShapeError(
-                    "more global tokens in a row than the engine was built for",
-                    got=f"{most} global tokens",
-                    expected=f"at most {max_global}",
-                    where={"input": name},
-                    hint=f"export again with --max-global {most}",
-                )
+        most = self.most_globals(inputs)
+        if most > max_global:
+            raise ShapeError(
+                "more global tokens in a row than the engine was built for",
+                got=f"{most} global tokens",
+                expected=f"at most {max_global}",
+                where={"input": "global_attention_mask"},
+                hint=f"export again with --max-global {most}",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -67,6 +68,60 @@ def test_launcher_of_a_checkout_is_the_command(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_a_checkout_builds_engines_with_its_own_code(checkpoint: Path, tmp_path: Path) -> None:
+    """Not with an installed package: the child that builds must import what the parent runs."""
+    shutil.copytree(
+        ROOT / "exporter", tmp_path / "exporter", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+    shutil.copy(ROOT / "cli.py", tmp_path)
+    builder = tmp_path / "exporter" / "lat_export" / "targets" / "tensorrt_build.py"
+    builder.write_text(builder.read_text().replace('"version": trt.__version__', '"version": "of the copy"'))
+    out = tmp_path / "out"
+    done = run(
+        sys.executable, tmp_path / "cli.py", "model", checkpoint, "--to", "trt-rtx", "--out", out, "--no-validate"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "manifest.json").read_text())["build"]["tensorrt_rtx"] == "of the copy"
+
+
+def test_validate_and_inspect_need_no_pytorch(exported: Export) -> None:
+    folder = exported("question-answering", "trt-rtx").bundle.folder
+    for command in ("validate", "inspect"):
+        code = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+sys.argv = ["lat-export", {command!r}, {str(folder)!r}]
+from lat_export.cli import main
+main()
+"""
+        done = run(sys.executable, "-c", code)
+        assert done.returncode == 0, done.stderr
+
+
+def test_missing_package_is_exit_code_3() -> None:
+    code = "import sys; sys.modules['torch'] = None; import lat_export.cli as c; c.main()"
+    done = run(sys.executable, "-c", code, "model", "golden", "--to", "onnx", "--out", "unused", cwd=ROOT)
+    assert done.returncode == 3
+    assert "the Python package torch is missing" in done.stderr
+
+
+def test_paths_with_brackets_are_printed_as_they_are(checkpoint: Path, tmp_path: Path) -> None:
+    done = lat_export("model", checkpoint, "--to", "onnx", "--out", tmp_path / "[v2]" / "b", "--no-validate")
+    assert done.returncode == 0, done.stderr
+    assert "[v2]" in done.stdout
+
+
+def test_options_without_use_are_told(checkpoint: Path, tmp_path: Path) -> None:
+    done = lat_export(
+        "model", checkpoint, "--to", "onnx", "--out", tmp_path / "o", "--max-global", "3", "--no-validate"
+    )
+    assert "warning: --max-global: only engines have such limits" in done.stderr
+
+
 def test_json_is_on_stdout_alone(checkpoint: Path, tmp_path: Path) -> None:
     done = lat_export("model", checkpoint, "--to", "onnx", "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
@@ -104,7 +159,9 @@ def test_manifest_has_what_the_bundle_holds(exported: Export) -> None:
     assert roles["golden.safetensors"] == "golden"
     assert manifest["precision"] == "fp32"
     assert manifest["semantics"] == manifest["options"]["semantics"] == "hf"
-    assert manifest["plan"] == {"sizes": {"batch": "1:1:8", "sequence": "1:256:256"}, "max_global": 64}
+    plan = manifest["plan"]
+    assert plan["sizes"] == {"batch": "1:1:8", "sequence": "1:256:256"}
+    assert plan["max_global"] == 64
     assert {"torch", "transformers", "onnx", "onnxruntime"} <= set(manifest["versions"])
     assert set(manifest["forms"].values()) == {"body"}
     assert str(ROOT) not in json.dumps(manifest)

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 import torch
 from conftest import GOLDEN
 from safetensors.torch import load_file
 
+from lat_export.digest import file_sha256
 from lat_export.pipeline import Exported
 
 Export = Callable[..., Exported]
@@ -133,6 +135,20 @@ def test_config_and_weights_of_different_sizes(copy: Path, out: Path) -> None:
     assert "(64,)" in error
 
 
+@pytest.mark.parametrize("layers", [2, 4])
+def test_config_with_another_number_of_layers(layers: int, copy: Path, out: Path) -> None:
+    """Fewer would silently drop weights, and parity could not see it: the reference would drop them too."""
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "num_hidden_layers": layers, "attention_window": 8}))
+    assert "config.json describes another model than the weights are of" in fails(out, copy, "--to", "onnx")
+
+
+def test_config_without_padding_token(copy: Path, out: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    assert "counts positions from pad_token_id" in fails(out, copy, "--to", "onnx")
+
+
 def test_config_that_cannot_be_built(copy: Path, out: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "num_attention_heads": 5}))
@@ -172,6 +188,35 @@ def test_existing_folder_is_kept(out: Path, tmp_path: Path) -> None:
         assert done.returncode == 2
         assert (out / "precious").read_text() == "data"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_foreign_file_in_a_bundle_is_not_replaced(exported: Export, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported("fill-mask").bundle.folder, tmp_path / "copy"))
+    (folder / "mynotes.txt").write_text("data")
+    done = lat_export("model", FILL_MASK, "--to", "onnx", "--out", folder, "--force")
+    assert done.returncode == 2
+    assert "--force replaces only what lat-export wrote" in done.stderr
+    assert (folder / "mynotes.txt").read_text() == "data"
+
+
+def test_error_in_reading_is_not_blamed_on_the_output(out: Path) -> None:
+    error = fails(out, "x" * 300, "--to", "onnx")
+    assert "the checkpoint cannot be read" in error
+
+
+def test_failed_run_leaves_no_parent_folders(tmp_path: Path) -> None:
+    fails(tmp_path / "new1" / "new2" / "out", tmp_path / "nowhere", "--to", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_golden_make_deletes_nothing_foreign(tmp_path: Path) -> None:
+    (tmp_path / "fill-mask").mkdir()
+    (tmp_path / "fill-mask" / "thesis.txt").write_text("data")
+    recipe = json.loads((GOLDEN / "longformer" / "recipe.json").read_text())
+    recipe["tasks"] = {"fill-mask": {}}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    assert lat_export("golden", "make", tmp_path).returncode == 2
+    assert (tmp_path / "fill-mask" / "thesis.txt").read_text() == "data"
 
 
 def test_out_below_a_file(tmp_path: Path) -> None:
@@ -239,6 +284,23 @@ def test_one_changed_byte_in_any_file_is_found(exported: Export, tmp_path: Path)
         shutil.rmtree(folder)
     done = lat_export("validate", whole)
     assert done.returncode == 0, done.stderr
+
+
+def test_artifact_that_computes_something_else_gives_exit_code_1(exported: Export, tmp_path: Path) -> None:
+    """The second artifact of a bundle, changed and signed again: only running it can tell."""
+    folder = Path(shutil.copytree(exported("question-answering", "ort").bundle.folder, tmp_path / "copy"))
+    wrong = folder / "model.ort.onnx"
+    model = ir.load(wrong)
+    bias = next(value for name, value in model.graph.initializers.items() if name.endswith("qa_outputs.bias"))
+    bias.const_value = ir.tensor(bias.const_value.numpy() + 0.01, name=bias.name)
+    ir.save(model, wrong)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.ort.onnx"]["sha256"] = file_sha256(wrong)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json.sha256").write_text(f"{file_sha256(folder / 'manifest.json')}  manifest.json\n")
+    done = lat_export("validate", folder, "--json")
+    assert done.returncode == 1, done.stderr
+    assert [subject["verdict"] for subject in json.loads(done.stdout)["subjects"]] == ["passed", "failed"]
 
 
 def test_missing_file_is_found(exported: Export, tmp_path: Path) -> None:

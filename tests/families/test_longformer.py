@@ -78,6 +78,7 @@ def test_windows_that_transformers_cannot_run(
     made = export(ModelSpec(str(make_checkpoint(attention_window=window)), "onnx", tmp_path / "out"))
     assert made.report is not None
     assert "lat-export reference" in {row.reference for row in made.report.subjects[0].rows}
+    assert "compared with lat-export's own reference" in " ".join(made.bundle.manifest["warnings"])
     cases = Golden(made.bundle.folder).manifest["cases"]
     assert all(case["why_reference"] for case in cases if case["computed_by"] != "transformers")
 
@@ -88,6 +89,26 @@ def test_other_sizes_of_heads_layers_and_vocabulary(make_checkpoint: Callable[..
     )
     made = export(ModelSpec(str(odd), "onnx", tmp_path / "out"))
     assert made.bundle.manifest["lat_nodes"] == {"BandedWindowAttention": 1, "GlobalTokenAttention": 1}
+
+
+def test_chunked_feed_forward_and_tuples_are_compared_with_transformers(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Chunks must divide the sequence, and tuples have no names: neither is a reason to leave transformers out."""
+    made_from = make_checkpoint(attention_window=8, chunk_size_feed_forward=7, return_dict=False)
+    made = export(ModelSpec(str(made_from), "onnx", tmp_path / "out"))
+    assert made.report is not None
+    assert {row.reference for row in made.report.subjects[0].rows} == {"transformers"}
+    assert made.bundle.manifest["warnings"] == []
+
+
+def test_half_precision_and_sharded_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
+    model = transformers.LongformerForQuestionAnswering.from_pretrained(checkpoint, dtype=torch.float16)
+    model.save_pretrained(tmp_path / "half", max_shard_size="50kB")
+    assert (tmp_path / "half" / "model.safetensors.index.json").is_file()
+    made = export(ModelSpec(str(tmp_path / "half"), "onnx", tmp_path / "out"))
+    assert made.report is not None
+    assert not made.report.parity_lost
 
 
 MUTATIONS: dict[str, Mutation] = {

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from onnx_ir.passes.common import InlinePass
 from ops.single_op_model import run, session, single_op_model
 
 from lat_export.errors import InputError, ShapeError
@@ -110,12 +111,28 @@ def test_global_body_is_the_reference(bounds: StaticBounds | None) -> None:
             check_by_policy(GLOBAL, run(opened, feeds(GLOBAL, tensors)), tensors, 0)
 
 
-def test_global_body_takes_both_of_its_ways() -> None:
-    """Few globals use the hidden states, many the full projections; the lengths above must reach both."""
-    cheap = [tokens for tokens in LENGTHS if tokens * (HEADS - 1) < WIDTH]
-    full = [tokens for tokens in LENGTHS if tokens * (HEADS - 1) >= WIDTH]
-    assert cheap
-    assert full
+def intermediates(model: ir.Model, inputs: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Every value of the inlined graph, unoptimised, by the op type that makes it; branches of `If` are not entered."""
+    InlinePass()(model)
+    values = [value for node in model.graph for value in node.outputs]
+    model.graph.outputs.extend(value for value in values if value not in model.graph.outputs)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    opened = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    arrays = dict(zip((output.name for output in opened.get_outputs()), opened.run(None, inputs), strict=True))
+    found: dict[str, list[np.ndarray]] = {}
+    for value in values:
+        found.setdefault(value.producer().op_type, []).append(arrays[value.name])
+    return found
+
+
+def test_global_body_takes_the_cheaper_of_its_ways() -> None:
+    """The condition of its `If` is true for one global and false for many: both branches ran in the tests above."""
+    taken = set()
+    for kind, tokens in (("first global", 50), ("all global", 97)):
+        made = intermediates(single_op_model(GLOBAL, attributes(GLOBAL)), feeds(GLOBAL, global_inputs(kind, tokens)))
+        taken.add(bool(made["Less"][0].squeeze()))
+    assert taken == {True, False}
 
 
 @pytest.mark.parametrize("name", [BANDED, GLOBAL])
@@ -155,33 +172,26 @@ def test_same_inputs_give_the_same_bits(name: str) -> None:
     assert (run(opened, feeds(name, make("scattered", 50))) == first).all()
 
 
+def largest_of_the_banded_body(tokens: int, window: int, kind: str) -> int:
+    """Elements of its largest intermediate, for one head of 16 numbers."""
+    model = single_op_model(BANDED, {"num_heads": 1, "window": window, "scale": 1.0})
+    tensors = tuple(activations(1, tokens, 16, seed=seed) for seed in range(3))
+    made = intermediates(model, feeds(BANDED, (*tensors, token_mask(kind, 1, tokens))))
+    return max(array.size for arrays in made.values() for array in arrays)
+
+
 def test_banded_body_is_linear_in_the_length() -> None:
     """N = 4096, W = 256: no intermediate has N x N elements, nor more than N * (3 W + G) a head."""
     tokens, window = 4096, 256
-    model = single_op_model(BANDED, {"num_heads": 1, "window": window, "scale": 1.0})
-    from onnx_ir.passes.common import InlinePass
-
-    InlinePass()(model)
-    graph = model.graph
-    for node in graph:
-        graph.outputs.extend(value for value in node.outputs if value not in graph.outputs)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    opened = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    tensors = tuple(activations(1, tokens, 16, seed=seed) for seed in range(3))
-    outputs = opened.run(None, feeds(BANDED, (*tensors, token_mask("first global", 1, tokens))))
-    largest = max(array.size for array in outputs)
+    largest = largest_of_the_banded_body(tokens, window, "first global")
     assert largest <= tokens * (3 * window + 1)
     assert largest * 4 < tokens * tokens
 
 
-def test_small_blocks_are_not_smaller_than_the_floor() -> None:
-    """Otherwise the globals, repeated for every block, would need more memory than the scores."""
-    model = single_op_model(BANDED, {"num_heads": 1, "window": 1, "scale": 1.0})
-    opened = session(model)
-    tokens = 10 * SMALLEST_BLOCK + 3
-    tensors = tuple(activations(1, tokens, 16, seed=seed) for seed in range(3))
-    assert run(opened, feeds(BANDED, (*tensors, token_mask("all global", 1, tokens)))).shape == (1, tokens, 16)
+def test_many_globals_in_a_small_window_need_no_more_than_their_scores() -> None:
+    """They are repeated for every block, and blocks are never smaller than the floor: N / floor * G * E numbers."""
+    tokens = 640
+    assert largest_of_the_banded_body(tokens, 1, "all global") <= tokens * (tokens + 3 * SMALLEST_BLOCK)
 
 
 def test_reference_in_float64_stays_float64() -> None:

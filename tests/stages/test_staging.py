@@ -88,6 +88,14 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
     assert (tmp_path / "out").is_dir()
 
 
+@pytest.mark.parametrize("name", ["out", "a[1]", "a*"])
+def test_leftover_without_a_lock_goes(name: str, tmp_path: Path) -> None:
+    """A run killed before it took its lock; names that are patterns too."""
+    (tmp_path / f".{name}.lat-export-dead").mkdir()
+    write(tmp_path / name, "new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_at_any_moment_leaves_no_half_bundle(seed: int, tmp_path: Path) -> None:
     """SIGKILL to the whole process group somewhere in an export; then the same command again, to its end."""

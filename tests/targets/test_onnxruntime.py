@@ -11,7 +11,8 @@ import pytest
 
 from lat_export import onnx_file
 from lat_export.errors import InputError, ShapeError
-from lat_export.pipeline import Exported, export, revalidate
+from lat_export.pipeline import Exported, export
+from lat_export.revalidation import revalidate
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.types import ModelSpec
 from lat_export.validation.report import PASSED
@@ -46,8 +47,10 @@ def test_large_weights_go_to_a_file_beside_the_model(
         ({"attention_mask": np.ones((1, 8), np.int64)}, "size of sequence differs"),
         ({"input_ids": np.full((1, 9), 5, np.int32)}, "wrong dtype"),
         ({"input_ids": np.full(9, 5)}, "wrong rank"),
-        ({"input_ids": np.full((1, 9), 384)}, "outside of the model.s table"),
-        ({"input_ids": np.full((1, 9), -1)}, "outside of the model.s table"),
+        ({"input_ids": np.full((1, 9), 384)}, "no meaning for"),
+        ({"input_ids": np.full((1, 9), -1)}, "no meaning for"),
+        ({"attention_mask": np.full((1, 9), 2)}, "no meaning for"),
+        ({"global_attention_mask": np.full((1, 9), 5)}, "no meaning for"),
         ({"global_attention_mask": None}, "is missing"),
     ],
 )

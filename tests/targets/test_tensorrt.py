@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import onnx_ir as ir
 import pytest
 from conftest import FAMILY_TASKS
 
-from lat_export.errors import DeviceMissingError, InputError, LatExportError, MissingError, ShapeError
-from lat_export.pipeline import Exported, export, revalidate
-from lat_export.targets import TARGETS, BuildPlan, available_target
+from lat_export.errors import InputError, LatExportError, MissingError, ShapeError
+from lat_export.pipeline import Exported, export
+from lat_export.revalidation import revalidate
+from lat_export.targets import TARGETS, BuildPlan, available_target, tensorrt_run
 from lat_export.targets import tensorrt_target as shared
 from lat_export.targets.tensorrt_run import gpu_count, open_runner
 from lat_export.types import ModelSpec, Range
@@ -56,10 +58,33 @@ def test_engine_that_did_not_run_is_never_called_passed(exported: Export) -> Non
 def test_opening_an_engine_without_a_gpu_names_the_lack(exported: Export) -> None:
     bundle = exported("text-classification", "trt-rtx").bundle
     with (
-        pytest.raises(DeviceMissingError, match="no GPU"),
+        pytest.raises(match="no GPU"),
         open_runner(bundle.folder / "model.trt-rtx.engine", "tensorrt_rtx", bundle.signature, bundle.plan),
     ):
         pass
+
+
+@no_gpu
+def test_engine_that_a_gpu_cannot_load_is_not_run(exported: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that the engine was not built for: here the driver is missing, with the same kind of error."""
+    monkeypatch.setattr(tensorrt_run, "gpu_count", lambda: 1)
+    report = revalidate(exported("text-classification", "trt-rtx").bundle.folder)
+    assert report.subjects[2].verdict == NOT_RUN
+    assert "built, not run: this machine cannot load the engine" in report.subjects[2].remark
+
+
+def test_other_lowering_than_the_engine_was_built_from_is_not_run(exported: Export, tmp_path: Path) -> None:
+    bundle = exported("text-classification", "trt-rtx").bundle
+    plan = replace(bundle.plan, graph_sha256="0" * 64)
+    lowered = RTX.subjects(bundle.folder, bundle.signature, plan, tmp_path)[1]
+    with pytest.raises(MissingError, match="another graph than the engine was built from"):
+        lowered.open()
+
+
+def test_profile_that_no_engine_can_run_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at most 3840 global tokens"):
+        export(ModelSpec(str(checkpoint), "trt-rtx", tmp_path / "out", max_global=4000))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.gpu
@@ -97,7 +122,8 @@ def test_cases_outside_of_the_profile_are_counted(checkpoint: Path, tmp_path: Pa
     assert len({row.case for row in lowered.rows}) + lowered.left_out == len(
         {row.case for row in made.report.subjects[0].rows}
     )
-    assert made.bundle.plan == BuildPlan({"batch": Range(1, 1, 1), "sequence": Range(16, 64, 128)}, 2)
+    sizes = {"batch": Range(1, 1, 1), "sequence": Range(16, 64, 128)}
+    assert made.bundle.plan == BuildPlan(sizes, 2, made.bundle.plan.graph_sha256)
 
 
 def test_more_globals_than_the_bound_are_refused(exported: Export) -> None:

@@ -12,13 +12,15 @@ import pytest
 from conftest import GOLDEN
 
 from lat_export.errors import InputError, ParityError
-from lat_export.pipeline import Exported, ParityLostError, export, revalidate
+from lat_export.pipeline import Exported, ParityLostError, export
 from lat_export.recipes import check_goldens, make_goldens
+from lat_export.revalidation import revalidate
 from lat_export.stages import graph as graph_stage
 from lat_export.types import ModelSpec, Range, Signature
 from lat_export.validation.cases import GLOBALS, PADDINGS, USUAL_CHOICES, Case, case_inputs, case_table
 from lat_export.validation.compare import difference
 from lat_export.validation.golden import Golden, kept_rows, take_rows
+from lat_export.validation.report import FAILED, Report, Row, SubjectReport
 
 Export = Callable[..., Exported]
 
@@ -49,6 +51,19 @@ def test_nan_and_inf_are_never_close(bad: float) -> None:
 
 def test_zero_reference_takes_the_absolute_error() -> None:
     assert difference(np.array([1e-3]), np.zeros(1)).relative_l2 == pytest.approx(1e-3)
+
+
+def test_small_outputs_near_zero_are_judged_by_their_usual_size() -> None:
+    """A logit that cancels to 1e-9 is no loss of parity where such logits are usually 1."""
+    assert difference(np.array([2e-9]), np.array([1e-9])).relative_l2 == pytest.approx(1.0)
+    assert difference(np.array([2e-9]), np.array([1e-9]), scale=1.0).relative_l2 == pytest.approx(1e-9)
+    assert difference(np.array([3.0]), np.array([2.0]), scale=1.0).relative_l2 == pytest.approx(0.5)
+
+
+def test_report_is_json_whatever_it_found() -> None:
+    row = Row("case", "logits", float("inf"), float("nan"), 0.0, 1e-5, FAILED)
+    text = json.dumps(Report((SubjectReport("x", (row,)),), {}).to_json(), allow_nan=False)
+    assert json.loads(text)["subjects"][0]["rows"][0]["max_abs"] is None
 
 
 def test_other_shape_is_an_error() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers.models.longformer import modeling_longformer as hf
 
+from lat_export.errors import InputError
 from lat_export.families.backbone import Backbone, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
@@ -78,7 +79,8 @@ def token_mask(attention_mask: torch.Tensor, global_attention_mask: torch.Tensor
 
     Source: LongformerModel._merge_to_attention_mask; padding wins over global.
     """
-    return (attention_mask * (global_attention_mask + 1)).clamp(0, GLOBAL).to(torch.int32)
+    merged = attention_mask * (global_attention_mask + 1)
+    return torch.where(merged == GLOBAL, GLOBAL, merged.clamp(0, 1)).to(torch.int32)
 
 
 def backbone(model: PreTrainedModel) -> Backbone:
@@ -104,6 +106,8 @@ class Longformer(Family):
         return {"BandedWindowAttention": config.num_hidden_layers, "GlobalTokenAttention": config.num_hidden_layers}
 
     def limits(self, config: PreTrainedConfig, task: str) -> Limits:
+        if config.pad_token_id is None:
+            raise InputError("Longformer counts positions from pad_token_id, and config.json has none")
         windows = {size // 2 for size in config.attention_window}
         widest = max(windows)
         lengths = {length for w in (min(windows), widest) for length in (w, w + 1, 2 * w + 1)}

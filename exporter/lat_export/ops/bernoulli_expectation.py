@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds
 from lat_export.ops.heads import Heads
-from lat_export.ops.token_mask import FLOAT32, PADDING, mask_equals
+from lat_export.ops.onnx_types import FLOAT32
+from lat_export.ops.token_mask import PADDING, mask_equals
 from lat_export.ops.unit_rows import SMALLEST_NORM, unit_rows
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds
-from lat_export.ops.token_mask import FLOAT32, GLOBAL, MASKED_SCORE, PADDING, GlobalTokens, mask_equals
+from lat_export.ops.onnx_types import FLOAT32
+from lat_export.ops.token_mask import GLOBAL, MASKED_SCORE, PADDING, GlobalTokens, mask_equals
 
 if TYPE_CHECKING:
     import onnx_ir as ir

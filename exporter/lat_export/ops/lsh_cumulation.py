@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import ShapeError
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_divide_width
 from lat_export.ops.heads import Heads
-from lat_export.ops.token_mask import FLOAT32, INT64, PADDING, mask_equals
+from lat_export.ops.onnx_types import FLOAT32, INT64
+from lat_export.ops.token_mask import PADDING, mask_equals
 from lat_export.ops.unit_rows import SMALLEST_NORM, unit_rows
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from lat_export.errors import ShapeError
 from lat_export.ops.body import OwnAttribute
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_divide_width
 from lat_export.ops.heads import Heads
-from lat_export.ops.token_mask import FLOAT32, MASKED_SCORE, PADDING, mask_equals
+from lat_export.ops.onnx_types import BOOL, FLOAT32
+from lat_export.ops.token_mask import MASKED_SCORE, PADDING, mask_equals
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -138,9 +139,6 @@ def _convolution(op: BodyBuilder, value: ir.Value, weight: ir.Value) -> ir.Value
     half = op.Div(op.size(weight, 1), [2])
     padded = op.Pad(value, op.dims(half, half), op.CastLike(0, value), [2])
     return op.Conv(padded, op.Unsqueeze(weight, [1, 3]), group=OwnAttribute("num_heads"))  # type: ignore[no-any-return]
-
-
-BOOL = 9  # onnx.TensorProto.BOOL
 
 
 def landmarks_divide_length(sizes: dict[str, int], attributes: dict[str, Any]) -> None:

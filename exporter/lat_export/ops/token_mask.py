@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lat_export.ops.onnx_types import FLOAT32, INT64
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -58,7 +60,3 @@ class GlobalTokens:
     def spread(self, op: BodyBuilder, rows: ir.Value) -> ir.Value:
         """The indices as int64 [B, G, E], the form that gathers and scatters whole rows of `rows` [B, N, E]."""
         return op.Expand(op.Unsqueeze(self.indices, [2]), op.dims(1, 1, op.size(rows, 2)))  # type: ignore[no-any-return]
-
-
-# onnx.TensorProto data types, without importing onnx here.
-FLOAT32, INT64 = 1, 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lat_export.ops.token_mask import FLOAT32
+from lat_export.ops.onnx_types import FLOAT32
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -7,19 +7,21 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lat_export import __version__
+from lat_export.digest import file_sha256
 from lat_export.errors import InputError, ParityError
-from lat_export.stages.graph import Graph
-from lat_export.stages.load import Checkpoint
-from lat_export.stages.lower import Lowered
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
 from lat_export.types import Range, Signature
 from lat_export.validation.golden import MANIFEST_FILE as GOLDEN_MANIFEST
 from lat_export.validation.golden import TENSORS_FILE as GOLDEN_TENSORS
-from lat_export.validation.golden import file_sha256
 from lat_export.validation.report import Report
+
+if TYPE_CHECKING:
+    from lat_export.stages.graph import Graph
+    from lat_export.stages.load import Checkpoint
+    from lat_export.stages.lower import Lowered
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -52,7 +54,8 @@ class Bundle:
     @property
     def plan(self) -> BuildPlan:
         plan = self.manifest["plan"]
-        return BuildPlan({dim: Range.parse(text) for dim, text in plan["sizes"].items()}, plan["max_global"])
+        sizes = {dim: Range.parse(text) for dim, text in plan["sizes"].items()}
+        return BuildPlan(sizes, plan["max_global"], plan["graph_sha256"])
 
     @property
     def forms(self) -> dict[str, str]:
@@ -67,6 +70,7 @@ def write_bundle(
     target: Target,
     built: Built,
     report: Report | None,
+    warnings: list[str],
 ) -> None:
     """Add tokenizer, config, report and manifest to the artifacts in `folder`."""
     _copy_checkpoint_files(checkpoint, folder)
@@ -84,12 +88,13 @@ def write_bundle(
         "plan": {
             "sizes": {dim: str(sizes) for dim, sizes in lowered.plan.sizes.items()},
             "max_global": lowered.plan.max_global,
+            "graph_sha256": lowered.plan.graph_sha256,
         },
         "lat_nodes": graph.lat_nodes,
         "forms": built.forms,
         "build": {"seconds": round(built.build_s, 3), **built.details},
         "validated": None if report is None else {s.subject: s.verdict for s in report.subjects},
-        "warnings": list(checkpoint.warnings),
+        "warnings": warnings,
         "versions": _versions(),
         "files": {
             name: {"sha256": file_sha256(path), "bytes": path.stat().st_size, "role": roles.get(name, "tokenizer")}
@@ -115,8 +120,15 @@ def _versions() -> dict[str, str]:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder is a bundle, or empty: something that may be replaced."""
-    return folder.is_dir() and ((folder / MANIFEST_DIGEST_FILE).is_file() or not any(folder.iterdir()))
+    """Whether a folder holds a bundle and nothing else, or nothing at all: something that may be replaced."""
+    if not folder.is_dir():
+        return False
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    try:
+        listed = set(json.loads((folder / MANIFEST_FILE).read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    return found <= listed | {MANIFEST_FILE, MANIFEST_DIGEST_FILE}
 
 
 def read_bundle(folder: Path) -> Bundle:

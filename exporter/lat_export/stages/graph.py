@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lat_export.errors import LatExportError
+from lat_export.errors import InternalError
 from lat_export.onnx_file import save
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS
 from lat_export.stages.load import Loaded
@@ -36,7 +36,7 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     """Write the portable model into `folder`.
 
     Raises:
-        LatExportError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
+        InternalError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
     """
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -44,7 +44,7 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     found = _name_lat_nodes(program)
     expected = loaded.checkpoint.family.expected_nodes(loaded.model.config)
     if found != expected:
-        raise LatExportError(
+        raise InternalError(
             "the traced graph does not have one node of each attention op a layer",
             got=found,
             expected=expected,
@@ -78,6 +78,6 @@ def _check(path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # checker and shape inference raise different kinds
-        raise LatExportError(
+        raise InternalError(
             "the exported model breaks the ONNX standard", got=str(error)[:1500], where=WHERE
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import InputError
+from lat_export.errors import InputError, first_line
 from lat_export.families import Family, family_of
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.signature import signature_of
@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+HUB_PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
 WHERE = {"stage": "load"}
 
@@ -73,6 +74,13 @@ def load(spec: ModelSpec) -> Loaded:
         InputError: no such folder or hub id, no config or weights, unsafe or broken weights, sizes that differ from
             the config's, an unknown family or task, a task without its head.
     """
+    try:
+        return _load(spec)
+    except OSError as error:
+        raise InputError("the checkpoint cannot be read", got=first_line(error), where=WHERE) from error
+
+
+def _load(spec: ModelSpec) -> Loaded:
     folder = _folder(spec)
     raw_config = _raw_config(folder)
     family = family_of(str(raw_config.get("model_type")))
@@ -98,13 +106,13 @@ def _folder(spec: ModelSpec) -> Path:
 def _from_hub(spec: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*HUB_FILES, *(PICKLED_WEIGHTS if spec.allow_pickle else ())]
+    patterns = [*HUB_FILES, *(HUB_PICKLES if spec.allow_pickle else ())]
     try:
         return Path(snapshot_download(spec.model, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises errors of several libraries
         raise InputError(
             f"{spec.model!r} is neither a folder nor a model that could be fetched from the hub",
-            got=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}",
+            got=first_line(error),
             expected="a folder written by save_pretrained, or a hub id while online or cached",
             hint="check the spelling; offline, give the path of a local folder",
             where=WHERE,
@@ -164,6 +172,7 @@ def _check_weights(folder: Path, *, allow_pickle: bool) -> None:
         "the checkpoint folder has no weights",
         got=folder,
         expected=" or ".join(SAFE_WEIGHTS),
+        hint="if the model is on the hub as a pickle only, and you trust its origin, add --allow-pickle",
         where=WHERE,
     )
 
@@ -185,6 +194,8 @@ def _model(folder: Path, family: Family, task: Task, raw_config: dict[str, Any])
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are an error, but one with names and sizes: see below
                 local_files_only=True,
+                chunk_size_feed_forward=0,  # the same numbers, and any length: chunks must divide the sequence
+                return_dict=True,
                 **overrides,
             )
     except Exception as error:  # transformers, safetensors and torch each raise their own
@@ -198,9 +209,24 @@ def _model(folder: Path, family: Family, task: Task, raw_config: dict[str, Any])
             hint="take config.json and weights from one checkpoint",
             where=WHERE,
         )
+    surplus = sorted(name for name in info["unexpected_keys"] if _is_of_the_body(name))
+    lacking = sorted(name for name in info["missing_keys"] if _is_of_the_body(name))
+    if surplus or lacking:
+        raise InputError(
+            "config.json describes another model than the weights are of",
+            got=f"{len(surplus)} weights too many and {len(lacking)} missing, for example {(surplus + lacking)[0]}",
+            expected="the layers that config.json names",
+            hint="take config.json and weights from one checkpoint",
+            where=WHERE,
+        )
     for name in overrides:
         setattr(model.config, name, raw_config[name])
     return model.eval(), set(info["missing_keys"])
+
+
+def _is_of_the_body(name: str) -> bool:
+    """Whether a parameter is of the layers, which every task has; heads and poolers come and go with the task."""
+    return "encoder.layer." in name
 
 
 def _loading_error(error: Exception) -> InputError:

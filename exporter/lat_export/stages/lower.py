@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lat_export.digest import file_sha256
 from lat_export.stages.graph import Graph
 from lat_export.targets import BuildPlan, Target
 from lat_export.types import ModelSpec, Range, Signature
@@ -29,9 +30,18 @@ def named_sizes(spec: ModelSpec) -> dict[str, Range]:
     return {dim: given for dim, given in sizes.items() if given is not None}
 
 
+def unused_options(spec: ModelSpec, target: Target) -> list[str]:
+    """What the user asked for and this export has no use for."""
+    only_engines = {"--batch": spec.batch, "--choices": spec.choices, "--max-global": spec.max_global}
+    given = [name for name, value in only_engines.items() if value is not None]
+    if target.has_profile or not given:
+        return []
+    return [f"{', '.join(given)}: only engines have such limits; a model for {target.title} takes any size"]
+
+
 def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPlan:
     """Sizes for an engine; without bounds where the artifact takes any size."""
-    if not target.fixed_shapes:
+    if not target.has_profile:
         return BuildPlan({})
     step = signature.multiple_of
     longest = signature.max_tokens // step * step
@@ -47,4 +57,5 @@ def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPl
 
 def lower(graph: Graph, target: Target, plan: BuildPlan, scratch: Path) -> Lowered:
     """Rewrite the portable model for `target` where it needs that."""
-    return Lowered(target.lower(graph.model, scratch, plan), plan)
+    model = target.lower(graph.model, scratch, plan)
+    return Lowered(model, replace(plan, graph_sha256=file_sha256(model)) if target.has_profile else plan)

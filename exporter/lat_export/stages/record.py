@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lat_export import __version__
-from lat_export.errors import LatExportError
+from lat_export.digest import file_sha256
+from lat_export.errors import InternalError, first_line
 from lat_export.quiet import quiet_transformers
-from lat_export.stages.load import SAFE_WEIGHTS, Checkpoint, Loaded
+from lat_export.stages.load import Checkpoint, Loaded
 from lat_export.types import Range
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.golden import (
@@ -19,7 +20,6 @@ from lat_export.validation.golden import (
     Golden,
     GoldenCase,
     GoldenWriter,
-    file_sha256,
     kept_rows,
     take_rows,
 )
@@ -57,9 +57,10 @@ def origin(checkpoint: Checkpoint) -> dict[str, Any]:
     import torch
     import transformers
 
-    weights = [name for name in ("config.json", *SAFE_WEIGHTS) if (checkpoint.folder / name).is_file()]
+    parts = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
+    files = sorted(path for part in parts for path in checkpoint.folder.glob(part))
     return {
-        "checkpoint_sha256": {name: file_sha256(checkpoint.folder / name) for name in weights},
+        "checkpoint_sha256": {path.name: file_sha256(path) for path in files},
         "versions": {"lat-export": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
         "seed": SEED,
         "dtype": "float32",
@@ -82,8 +83,10 @@ class _Reference:
         if why is None:
             try:
                 return self._run(self._loaded.model, inputs), "transformers", None
-            except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
-                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+            except (RuntimeError, ValueError, AssertionError) as error:
+                if "allocate memory" in str(error):
+                    raise
+                why = first_line(error)
         if self._swapped is None:
             self._swapped = self._loaded.checkpoint.family.swapped(
                 self._loaded.model, self._loaded.checkpoint.options
@@ -91,7 +94,7 @@ class _Reference:
         try:
             return self._run(self._swapped, inputs), "lat-export reference", why
         except Exception as error:
-            raise LatExportError(
+            raise InternalError(
                 "neither transformers nor the reference can run a case",
                 got=f"{case.name}: {error}",
                 where={"stage": "record"},

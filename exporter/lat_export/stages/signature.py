@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 WHERE = {"stage": "load"}
+MASK_VALUES = 2  # 0 and 1
 
 
 def signature_of(
@@ -28,6 +29,9 @@ def signature_of(
     sizes: dict[str, int] = {"hidden": config.hidden_size, "vocab": config.vocab_size, "labels": config.num_labels}
     if spec.sequence is not None:
         _check_sequence(spec.sequence, limits)
+    if limits.max_tokens < 1:
+        got = f"max_position_embeddings={config.max_position_embeddings}"
+        raise InputError("config.json has no room for a token", got=got, where=WHERE)
     masks = ("attention_mask", *family.extra_inputs)
     max_global = limits.max_global
     if max_global is not None and spec.max_global is not None:
@@ -37,7 +41,7 @@ def signature_of(
         task=task.name,
         inputs=tuple(
             TensorSpec(name, "int64", task.input_dims, below)
-            for name, below in (("input_ids", config.vocab_size), *((mask, None) for mask in masks))
+            for name, below in (("input_ids", config.vocab_size), *((mask, MASK_VALUES) for mask in masks))
         ),
         outputs=tuple(
             TensorSpec(name, "float32", tuple(sizes.get(dim, dim) for dim in dims))
@@ -48,7 +52,6 @@ def signature_of(
         max_tokens=limits.max_tokens,
         boundary_lengths=limits.boundary_lengths,
         pattern_length=min(limits.pattern_length, limits.max_tokens),
-        num_layers=config.num_hidden_layers,
         max_global=max_global,
         multiple_of=limits.multiple_of,
     )

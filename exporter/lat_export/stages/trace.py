@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import LatExportError
+from lat_export.errors import InternalError
 from lat_export.ops import OPSET_VERSION
 from lat_export.stages.load import Loaded
 
@@ -32,7 +32,7 @@ def trace(loaded: Loaded) -> Traced:
     """Trace the swapped model with torch.onnx (dynamo).
 
     Raises:
-        LatExportError: torch cannot trace the module, for example an attention that branches on data.
+        InternalError: torch cannot trace the module, for example an attention that branches on data.
     """
     import torch
 
@@ -58,7 +58,7 @@ def trace(loaded: Loaded) -> Traced:
             )
         except Exception as error:  # torch.onnx and torch.export raise many kinds
             cause = _root_cause(error)
-            raise LatExportError(
+            raise InternalError(
                 "torch cannot trace the model",
                 got=f"{type(cause).__name__}: {str(cause)[:1500]}",
                 hint="please report this with the checkpoint's config.json",

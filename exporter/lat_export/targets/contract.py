@@ -27,10 +27,12 @@ class BuildPlan:
     Attributes:
         sizes: range of each named dynamic dimension.
         max_global: bound on the global tokens of a row; None where the artifact has none.
+        graph_sha256: digest of the lowered graph that the artifact was built from, once it is known.
     """
 
     sizes: dict[str, Range]
     max_global: int | None = None
+    graph_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Built:
     Attributes:
         forms: for each `lat` node by name, what runs it: "body", "native" or "plugin".
         details: versions and figures of the build, for the manifest.
+        warnings: what the builder said that the user should know.
     """
 
     file: str | None
     build_s: float
     forms: dict[str, str]
     details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Subject:
     """Something to validate: an artifact and the engine that runs it.
 
     Attributes:
-        open: gives a runner; raises `DeviceMissingError` or `MissingError` where it cannot run here.
+        open: gives a runner; raises `MissingError` where it cannot run here.
         plan: limits of the artifact; cases outside are left out and counted.
         if_not_run: what may be said of an artifact that could not run.
     """
@@ -71,13 +75,13 @@ class Target(ABC):
         name: as `--to` takes it.
         title: as people write it.
         fallback: the target to take where this one is missing, if any.
-        fixed_shapes: the artifact holds only for the sizes of its plan.
+        has_profile: the artifact holds only for the sizes of its plan.
     """
 
     name: str
     title: str
     fallback: str | None = None
-    fixed_shapes: bool = False
+    has_profile: bool = False
 
     def missing(self) -> str | None:
         """What is missing on this machine and how to get it, in one sentence; None where the target can build."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# TensorRT builds an engine all the same, and it fails at run time.
+UNUSABLE_PROFILE = "not self-consistent"
 # The first: nodes of a function body carry one name in every layer. The second: inputs are int64 by our own signature.
 HARMLESS_WARNINGS = ("already exists, the output tensors of this new instance", "has Int64 binding")
 
@@ -25,7 +27,8 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
         request: "module" (tensorrt or tensorrt_rtx), "model", "engine" (paths), "profile" ({input: [min, opt, max]},
             each a list of sizes), "plugins" (library paths, TensorRT only).
     Returns:
-        "errors" (empty where the engine was written), "warnings", "inputs", "outputs", "plugin_nodes", "version".
+        "errors" (empty where the engine was written), "warnings", "checked", "inputs", "outputs", "plugin_nodes",
+        "version".
     """
     trt = importlib.import_module(request["module"])
     log = _logger(trt)
@@ -44,16 +47,39 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     profile = builder.create_optimization_profile()
     for name, (smallest, usual, largest) in request["profile"].items():
         profile.set_shape(name, smallest, usual, largest)
-    config.add_optimization_profile(profile)
+    if config.add_optimization_profile(profile) < 0:
+        answer["errors"] = log.errors or ["the optimisation profile was refused"]
+        return answer
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         answer["errors"] = log.errors or ["the builder gave no engine and no reason"]
         return answer
+    unusable = [warning for warning in log.warnings if UNUSABLE_PROFILE in warning]
+    if unusable:
+        answer["errors"] = unusable
+        return answer
+    answer["checked"] = _check(trt, trt.Runtime(log), engine)
+    log.errors.clear()  # what deserialising says of a missing GPU is told by "checked"
     Path(request["engine"]).write_bytes(engine)
     answer["inputs"] = [_tensor(network.get_input(index)) for index in range(network.num_inputs)]
     answer["outputs"] = [_tensor(network.get_output(index)) for index in range(network.num_outputs)]
     answer["plugin_nodes"] = _plugin_nodes(trt, network)
     return answer
+
+
+def _check(trt: ModuleType, runtime: Any, engine: Any) -> str:
+    """Whether the engine opens again; without a CUDA driver only its header can be asked."""
+    if runtime.deserialize_cuda_engine(engine) is not None:
+        return "deserialised"
+    if not hasattr(runtime, "get_engine_validity"):
+        return "not deserialised: this machine has no GPU that takes it"
+    _, diagnostics = runtime.get_engine_validity(engine)
+    malformed = int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE) | int(
+        trt.EngineInvalidityDiagnostics.VERSION_MISMATCH
+    )
+    if int(diagnostics) & malformed:
+        raise RuntimeError(f"the library calls its own engine malformed (diagnostics {int(diagnostics)})")
+    return "header only: deserialising needs a GPU that takes it"
 
 
 def _logger(trt: ModuleType) -> Any:

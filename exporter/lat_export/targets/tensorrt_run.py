@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import DeviceMissingError, MissingError
+from lat_export.errors import MissingError, first_line
 from lat_export.targets.contract import BuildPlan, Runner
 from lat_export.types import Signature
 
@@ -40,23 +40,29 @@ def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan
     """A runner over `engine`; inputs outside of `plan` are refused before they reach the GPU.
 
     Raises:
-        DeviceMissingError: no GPU.
-        MissingError: Polygraphy was already imported for the other of the two libraries.
+        MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
     """
     if gpu_count() == 0:
-        raise DeviceMissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
+        raise MissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
     _point_polygraphy_at(module)
-    from polygraphy.backend.common import BytesFromPath
-    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+    try:
+        from polygraphy.backend.common import BytesFromPath
+        from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-    with TrtRunner(EngineFromBytes(BytesFromPath(str(engine)))) as opened:
+        opened = TrtRunner(EngineFromBytes(BytesFromPath(str(engine))))
+        opened.activate()
+    except Exception as error:  # Polygraphy's and the library's own kinds
+        raise MissingError(f"this machine cannot load the engine ({first_line(error)})") from error
 
-        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-            signature.check_inputs(inputs, max_global=plan.max_global)
-            outputs = opened.infer(inputs)
-            return {spec.name: outputs[spec.name] for spec in signature.outputs}
+    def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        signature.check_inputs(inputs, max_global=plan.max_global)
+        outputs = opened.infer(inputs)
+        return {spec.name: outputs[spec.name] for spec in signature.outputs}
 
+    try:
         yield run
+    finally:
+        opened.deactivate()
 
 
 def _point_polygraphy_at(module: str) -> None:

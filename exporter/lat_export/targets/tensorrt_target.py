@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lat_export.errors import InputError, LatExportError
+import lat_export
+from lat_export.digest import file_sha256
+from lat_export.errors import InputError, LatExportError, MissingError
 from lat_export.ops import StaticBounds
 from lat_export.targets import tensorrt_run
-from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Subject, Target
+from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner, Subject, Target
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.types import Signature
+
+MOST_GLOBALS = 3840
 
 
 class TensorRTTarget(Target):
@@ -32,7 +38,7 @@ class TensorRTTarget(Target):
 
     module: str
     how_to_get: str
-    fixed_shapes = True
+    has_profile = True
     has_plugins: bool
 
     @property
@@ -58,6 +64,13 @@ class TensorRTTarget(Target):
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
+        if plan.max_global is not None and plan.max_global > MOST_GLOBALS:
+            raise InputError(
+                f"{self.title} finds at most {MOST_GLOBALS} global tokens in a row (the limit of its TopK)",
+                got=f"--max-global {plan.max_global}",
+                expected=f"at most {MOST_GLOBALS}",
+                where={"stage": "lower"},
+            )
         lowered = scratch / f"{self.name}.onnx"
         bounds = StaticBounds(max_global=plan.max_global)
         return with_static_bounds(portable, lowered, bounds, inlined=not self.has_plugins)
@@ -86,18 +99,25 @@ class TensorRTTarget(Target):
                 "max_global": plan.max_global,
                 "inputs": answer["inputs"],
                 "outputs": answer["outputs"],
-                "warnings": answer["warnings"],
+                "checked": answer["checked"],
             },
+            tuple(answer["warnings"]),
         )
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
         lowered = self.lower(folder / PORTABLE_MODEL, scratch, plan)
         engine = folder / self.engine_file
+
+        def open_lowered() -> AbstractContextManager[Runner]:
+            if plan.graph_sha256 not in (None, file_sha256(lowered)):
+                raise MissingError("this version of lat-export lowers to another graph than the engine was built from")
+            return open_runner(lowered, signature)
+
         return [
             portable_subject(folder, signature),
             Subject(
                 name=f"the graph given to {self.title}, in onnxruntime (CPU)",
-                open=lambda: open_runner(lowered, signature),
+                open=open_lowered,
                 plan=plan,
             ),
             Subject(
@@ -124,11 +144,15 @@ def _build_in_child(title: str, request: dict[str, Any]) -> dict[str, Any]:
     answer_file = Path(request["answer"])
     request_file = answer_file.with_suffix(".request.json")
     request_file.write_text(json.dumps(request))
+    # The child imports the package that runs here, also from a checkout that is not installed.
+    source_root = str(Path(lat_export.__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
     child = subprocess.run(
         [sys.executable, "-m", "lat_export.targets.tensorrt_build", str(request_file)],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": search_path},
     )
     where = {"stage": "build"}
     if child.returncode < 0:

@@ -55,6 +55,7 @@ PATTERNS = (
 )
 # Taken where the artifact's sizes admit them.
 USUAL_BATCH = 2
+USUAL_TOKENS = 512
 USUAL_CHOICES = 3
 
 
@@ -84,7 +85,7 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
 
 
 def _lengths(signature: Signature, sequence: Range | None) -> list[int]:
-    wanted = {1, *signature.boundary_lengths, signature.pattern_length, signature.max_tokens}
+    wanted = {1, USUAL_TOKENS, *signature.boundary_lengths, signature.pattern_length, signature.max_tokens}
     if sequence is not None:
         wanted |= {sequence.min, sequence.opt, sequence.max}
     step, longest = signature.multiple_of, signature.max_tokens

@@ -11,13 +11,13 @@ from lat_export.types import Range, Signature
 from lat_export.validation.compare import Difference, difference
 from lat_export.validation.golden import GoldenCase, take_rows
 from lat_export.validation.report import FAILED, PASSED, Row, SubjectReport
-from lat_export.validation.tolerance import RELATIVE_L2
+from lat_export.validation.tolerance import FEW_NUMBERS, RELATIVE_L2
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Limits(Protocol):
+class BuiltFor(Protocol):
     """What the artifact was built for."""
 
     @property
@@ -32,7 +32,7 @@ class Checkable(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def plan(self) -> Limits: ...
+    def plan(self) -> BuiltFor: ...
     @property
     def if_not_run(self) -> str: ...
     @property
@@ -48,6 +48,7 @@ def check_subject(
     """
     rows: list[Row] = []
     left_out = 0
+    scales = _usual_norms(goldens)
     try:
         with subject.open() as run:
             for golden in goldens:
@@ -55,29 +56,44 @@ def check_subject(
                     left_out += 1
                     continue
                 outputs = take_rows(run(golden.inputs), golden.rows, signature)
-                rows += [_row(golden, spec.name, outputs[spec.name], precision) for spec in signature.outputs]
+                rows += [_row(golden, spec.name, outputs[spec.name], precision, scales) for spec in signature.outputs]
     except MissingError as error:
         return SubjectReport(subject.name, (), remark=f"{subject.if_not_run}: {error.what}")
     remark = "" if rows else "no case lies within what it was built for"
     return SubjectReport(subject.name, tuple(rows), left_out, remark)
 
 
-def within(golden: GoldenCase, signature: Signature, limits: Limits) -> bool:
+def within(golden: GoldenCase, signature: Signature, limits: BuiltFor) -> bool:
     """Whether a case's sizes and global tokens are ones that the artifact was built for."""
     for spec in signature.inputs:
         for dim, size in zip(spec.dims, golden.inputs[spec.name].shape, strict=True):
             if isinstance(dim, str) and dim in limits.sizes and size not in limits.sizes[dim]:
                 return False
-    if limits.max_global is None or not signature.has_input("global_attention_mask"):
-        return True
-    return bool(golden.inputs["global_attention_mask"].sum(axis=-1).max() <= limits.max_global)
+    return limits.max_global is None or signature.most_globals(golden.inputs) <= limits.max_global
 
 
-def _row(golden: GoldenCase, name: str, output: np.ndarray[Any, Any], precision: str) -> Row:
+def _usual_norms(goldens: Iterable[GoldenCase]) -> dict[tuple[str, int], float]:
+    """Root mean square norm of every output of a few numbers, by name and size."""
+    squares: dict[tuple[str, int], list[float]] = {}
+    for golden in goldens:
+        for name, array in golden.outputs.items():
+            if array.size <= FEW_NUMBERS:
+                squares.setdefault((name, array.size), []).append(float((array.astype("float64") ** 2).sum()))
+    return {key: (sum(values) / len(values)) ** 0.5 for key, values in squares.items()}
+
+
+def _row(
+    golden: GoldenCase,
+    name: str,
+    output: np.ndarray[Any, Any],
+    precision: str,
+    scales: dict[tuple[str, int], float],
+) -> Row:
     tolerance = RELATIVE_L2[precision]
     remark = ""
     try:
-        found = difference(output, golden.outputs[name])
+        reference = golden.outputs[name]
+        found = difference(output, reference, scales.get((name, reference.size), 0.0))
     except ValueError as error:
         found, remark = Difference(float("inf"), float("inf"), 0.0, finite=False), str(error)
     else:

@@ -14,7 +14,7 @@ class Difference:
     """
     Attributes:
         max_abs: largest absolute error.
-        relative_l2: |out - ref| / |ref| in L2, or |out| where the reference is all zero.
+        relative_l2: |out - ref| / |ref| in L2; the denominator is at least `scale`, and 1 where both are zero.
         cosine: cosine of the angle between the two; 1 where both are zero.
         finite: neither NaN nor Inf in the output.
     """
@@ -25,9 +25,11 @@ class Difference:
     finite: bool
 
 
-def difference(output: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) -> Difference:
+def difference(output: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], scale: float = 0.0) -> Difference:
     """Compare two arrays of one shape, in float64.
 
+    Args:
+        scale: what the norm of such an output usually is, for outputs of a few numbers, which may be near zero.
     Raises:
         ValueError: the shapes differ.
     """
@@ -43,7 +45,7 @@ def difference(output: np.ndarray[Any, Any], reference: np.ndarray[Any, Any]) ->
     cosine = float(out @ ref) / (out_norm * ref_norm) if out_norm and ref_norm else float(out_norm == ref_norm)
     return Difference(
         max_abs=float(error.max(initial=0.0)),
-        relative_l2=float(np.linalg.norm(error)) / (ref_norm or 1.0),
+        relative_l2=float(np.linalg.norm(error)) / (max(ref_norm, scale) or 1.0),
         cosine=min(cosine, 1.0),
         finite=True,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import InputError, ParityError
+from lat_export.digest import file_sha256
+from lat_export.errors import InputError, ParityError, first_line
 from lat_export.types import Signature
 from lat_export.validation.cases import Case
 
@@ -128,7 +128,10 @@ class Golden:
         manifest_file = folder / MANIFEST_FILE
         if not manifest_file.is_file() or not self._tensors.is_file():
             raise InputError("no golden tensors there", got=folder, expected=f"{MANIFEST_FILE} and {TENSORS_FILE}")
-        self.manifest: dict[str, Any] = json.loads(manifest_file.read_text())
+        try:
+            self.manifest: dict[str, Any] = json.loads(manifest_file.read_text())
+        except ValueError as error:
+            raise InputError(f"{manifest_file} is not valid JSON", got=first_line(error)) from error
         if self.manifest.get("format") != FORMAT_VERSION:
             raise InputError(
                 "golden tensors of another format version",
@@ -145,6 +148,13 @@ class Golden:
                 hint="make it again with lat-export golden make",
             )
         self.signature = Signature.from_json(self.manifest["signature"])
+
+    def note_on_reference(self) -> str | None:
+        """How many cases have another reference than transformers, and why; None where all have transformers'."""
+        reasons = [row["why_reference"] for row in self.manifest["cases"] if row["computed_by"] != "transformers"]
+        if not reasons:
+            return None
+        return f"{len(reasons)} of {len(self)} cases are compared with lat-export's own reference: {reasons[0]}"
 
     def __len__(self) -> int:
         return len(self.manifest["cases"])
@@ -170,9 +180,3 @@ class Golden:
                     row["computed_by"],
                     row["why_reference"],
                 )
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

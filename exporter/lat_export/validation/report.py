@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 REPORT_VERSION = 1
@@ -80,8 +81,11 @@ class Report:
                     yield subject, row
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "report": REPORT_VERSION,
-            "forms": self.forms,
-            "subjects": [{**asdict(subject), "verdict": subject.verdict} for subject in self.subjects],
-        }
+        """JSON knows no infinity: an error that is no finite number is null."""
+        subjects = [{**asdict(subject), "verdict": subject.verdict} for subject in self.subjects]
+        for subject in subjects:
+            for row in subject["rows"]:
+                row.update(
+                    {key: None for key, value in row.items() if isinstance(value, float) and not isfinite(value)}
+                )
+        return {"report": REPORT_VERSION, "forms": self.forms, "subjects": subjects}
