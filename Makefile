@@ -29,7 +29,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 golden: $(READY)
-	$(BIN)/lat-export golden make golden/longformer
+	for recipe in golden/*/recipe.json; do $(BIN)/lat-export golden make $$(dirname $$recipe) || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(DEMO) build

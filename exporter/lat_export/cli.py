@@ -23,7 +23,7 @@ from lat_export.console import (
 )
 from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError, MissingError
 from lat_export.tasks import TASKS
-from lat_export.types import SEMANTICS, ModelSpec, Options, Range
+from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options, Range
 
 if TYPE_CHECKING:
     from lat_export.validation.report import Report
@@ -39,6 +39,23 @@ class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Range:
         return value if isinstance(value, Range) else Range.parse(value)
+
+
+class NamesType(click.ParamType):  # type: ignore[type-arg]
+    """Names out of a list, separated by commas."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self.known = known
+        self.name = ",".join(known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in value.split(","))
+        for name in names:
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}.", param, ctx)
+        return names
 
 
 FOLDER = click.Path(path_type=Path)
@@ -66,6 +83,8 @@ def cli() -> None:
     type=click.IntRange(min=0),
     help="Most global tokens in a row, for engines.  [default: by task, 1 to 64]",
 )
+@click.option("--inputs", type=NamesType(OPTIONAL_INPUTS), default=(), help="Optional inputs, separated by commas.")
+@click.option("--outputs", type=NamesType(OPTIONAL_OUTPUTS), default=(), help="Optional outputs: hidden_states.")
 @click.option(
     "--semantics",
     type=click.Choice(SEMANTICS),

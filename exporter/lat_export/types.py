@@ -47,6 +47,8 @@ class Range:
 
 
 SEMANTICS = ("hf", "paper")
+OPTIONAL_INPUTS = ("token_type_ids", "position_ids", "inputs_embeds")
+OPTIONAL_OUTPUTS = ("hidden_states",)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class ModelSpec:
         target: a name in ``lat_export.targets``.
         batch, choices, sequence: sizes that an engine is built for; None takes the target's default.
         max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
+        inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
+        outputs: of `OPTIONAL_OUTPUTS`.
     """
 
     model: str
@@ -89,6 +93,8 @@ class ModelSpec:
     sequence: Range | None = None
     max_global: int | None = None
     options: Options = Options()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     allow_pickle: bool = False
     validate: bool = True
     force: bool = False
@@ -145,6 +151,11 @@ class Signature:
         fields["outputs"] = tensors(fields["outputs"])
         fields["boundary_lengths"] = tuple(fields["boundary_lengths"])
         return cls(**fields)
+
+    @property
+    def token_dims(self) -> tuple[str | int, ...]:
+        """Dims of one number a token, as the masks have them."""
+        return next(spec.dims for spec in self.inputs if spec.name == "attention_mask")
 
     def has_input(self, name: str) -> bool:
         return any(spec.name == name for spec in self.inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
@@ -10,11 +11,13 @@ from conftest import FAMILY_TASKS, GOLDEN
 
 from lat_export.families import FAMILIES
 from lat_export.inspection import inspect_onnx
-from lat_export.pipeline import Exported
+from lat_export.pipeline import Exported, export
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.tasks import TASKS
+from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, ModelSpec
 from lat_export.validation.compare import difference
 from lat_export.validation.golden import Golden, take_rows
+from lat_export.validation.report import PASSED
 from lat_export.validation.tolerance import RELATIVE_L2
 
 Export = Callable[..., Exported]
@@ -56,3 +59,34 @@ def test_graph_is_what_the_readme_promises(family: str, task: str, exported: Exp
     }
     assert all(node["body"] for node in facts.lat_nodes.values())
     assert all(node["plugin_namespace"] == "lat" and node["plugin_version"] == "1" for node in facts.lat_nodes.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", ["fill-mask", "multiple-choice"])
+def test_optional_inputs_and_hidden_states(family: str, task: str, tmp_path: Path) -> None:
+    """token_type_ids, position_ids and embeddings in, the state after every layer out, all as transformers has them."""
+    checkpoint = str(GOLDEN / family / task / "checkpoint")
+    spec = ModelSpec(checkpoint, "onnx", tmp_path / "out", inputs=OPTIONAL_INPUTS, outputs=OPTIONAL_OUTPUTS)
+    made = export(spec)
+    signature = made.bundle.signature
+    names = ["inputs_embeds", "attention_mask", *FAMILIES[family].extra_inputs, "token_type_ids", "position_ids"]
+    assert [tensor.name for tensor in signature.inputs] == names
+    states = [tensor for tensor in signature.outputs if tensor.name.startswith("hidden_states.")]
+    rows = "*".join(TASKS[task].input_dims[:-1])
+    assert [(state.name, state.dims) for state in states] == [
+        (f"hidden_states.{index}", (rows, "sequence", 32)) for index in range(4)
+    ]
+    assert made.report is not None
+    assert made.report.subjects[0].verdict == PASSED
+    compared = {(row.output, row.reference) for row in made.report.subjects[0].rows}
+    assert {(state.name, "transformers") for state in states} <= compared
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_types_and_positions_beside_input_ids(family: str, tmp_path: Path) -> None:
+    checkpoint = str(GOLDEN / family / "question-answering" / "checkpoint")
+    made = export(ModelSpec(checkpoint, "trt-rtx", tmp_path / "out", inputs=("position_ids", "token_type_ids")))
+    assert made.report is not None
+    assert [subject.verdict for subject in made.report.subjects[:2]] == [PASSED, PASSED]
+    bounds = {tensor.name: tensor.below for tensor in made.bundle.signature.inputs}
+    assert bounds["position_ids"] == {"longformer": 258}.get(family, 98)

@@ -95,6 +95,27 @@ def test_links_of_the_readme_work() -> None:
     assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
 
 
+def support_table() -> str:
+    """The README's table of tasks and outputs, from the registries."""
+    families = [FAMILIES[name] for name in sorted(FAMILIES)]
+    lines = [
+        "| task | " + " | ".join(family.class_prefix for family in families) + " |",
+        "|---" * (len(families) + 1) + "|",
+    ]
+    for task in TASKS.values():
+        cells = [
+            ", ".join(f"`{name}`" for name, _ in task.outputs if family.has_pooler or name != "pooler_output")
+            for family in families
+        ]
+        lines.append(f"| {task.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_support_table_is_what_the_registries_say() -> None:
+    """The exports themselves are tested for every cell of it in tests/families."""
+    assert support_table() in README
+
+
 def test_the_readme_names_both_set_up_commands() -> None:
     assert "make demo" in COMMANDS
     assert "make test" in COMMANDS

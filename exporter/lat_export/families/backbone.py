@@ -47,23 +47,28 @@ class Backbone(torch.nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
         **inputs: Any,
     ) -> Any:
-        """Inputs (B, N) int64 as the base model takes them; the masks may not be left out."""
+        """Inputs (B, N) int64 as the base model takes them, inputs_embeds (B, N, E); masks may not be left out."""
         masks = {name: tensor for name, tensor in inputs.items() if name.endswith("_mask")}
         mask = self.mask_rule(attention_mask, **masks)
         hidden_states = self.embeddings(
             input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
+        all_hidden_states = [hidden_states]
         for layer, attention in zip(self.layers, self.attentions, strict=True):
             attended = layer.attention.output(attention(hidden_states, mask), hidden_states)
             hidden_states = getattr(layer, self.feed_forward)(attended)
-        outputs = {"last_hidden_state": hidden_states}
+            all_hidden_states.append(hidden_states)
+        outputs: dict[str, Any] = {"last_hidden_state": hidden_states}
+        if output_hidden_states:
+            outputs["hidden_states"] = tuple(all_hidden_states)
         if self.pooler is not None:
             outputs["pooler_output"] = self.pooler(hidden_states)
         return self.output_class(**outputs)

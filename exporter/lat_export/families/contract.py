@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """See the attributes of the same names in `lat_export.types.Signature`."""
+    """See the attributes of the same names in `lat_export.types.Signature`.
+
+    Attributes:
+        position_rows: rows of the position table; position ids are below it.
+    """
 
     max_tokens: int
     boundary_lengths: tuple[int, ...]
     pattern_length: int
+    position_rows: int
     multiple_of: int = 1
     max_global: int | None = None
 

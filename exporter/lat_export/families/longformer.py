@@ -117,6 +117,7 @@ class Longformer(Family):
             boundary_lengths=tuple(sorted(lengths)),
             # One whole block and most of a second.
             pattern_length=widest + widest * 3 // 4 + 1,
+            position_rows=config.max_position_embeddings,
             max_global=DEFAULT_MAX_GLOBAL[task],
         )
 

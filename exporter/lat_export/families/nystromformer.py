@@ -152,6 +152,7 @@ class Nystromformer(Family):
             )
         return Limits(
             max_tokens=config.max_position_embeddings,
+            position_rows=config.max_position_embeddings + 2,
             boundary_lengths=(landmarks, 2 * landmarks, kernel // 2 + 1, kernel + landmarks),
             # The one length at which transformers' own landmark branch runs.
             pattern_length=config.segment_means_seq_len if has_landmarks(config) else 53,

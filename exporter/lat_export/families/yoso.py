@@ -153,6 +153,7 @@ class Yoso(Family):
             raise InputError("conv_window must be odd: an even one changes the length", got=window)
         return Limits(
             max_tokens=config.max_position_embeddings,
+            position_rows=config.max_position_embeddings + 2,
             # Nothing changes its path with the length, but a convolution is wider than a short sequence.
             boundary_lengths=(2, 17, *(() if window is None else (window // 2 + 1, window + 1))),
             pattern_length=53,

@@ -13,6 +13,7 @@ from lat_export.digest import file_sha256
 from lat_export.errors import InternalError, first_line
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, Loaded
+from lat_export.stages.signature import picked
 from lat_export.types import Range
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.golden import (
@@ -104,15 +105,17 @@ class _Reference:
         import torch
 
         with torch.inference_mode(), quiet_transformers():
-            outputs = model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
-        found = {spec.name: outputs[spec.name].numpy() for spec in self._loaded.signature.outputs}
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            outputs = model(**tensors, output_hidden_states=True)
+        found = {spec.name: picked(outputs, spec.name).numpy() for spec in self._loaded.signature.outputs}
         self._check(found, inputs)
         return found
 
     def _check(self, outputs: dict[str, np.ndarray[Any, Any]], inputs: dict[str, np.ndarray[Any, Any]]) -> None:
         """A module that broadcasts where it should refuse, or gives NaN, is no reference."""
         signature = self._loaded.signature
-        sizes = dict(zip(signature.inputs[0].dims, inputs[signature.inputs[0].name].shape, strict=True))
+        sizes = dict(zip(signature.token_dims, inputs["attention_mask"].shape, strict=True))
+        sizes["*".join(str(dim) for dim in signature.token_dims[:-1])] = inputs["attention_mask"][..., 0].size
         for spec in signature.outputs:
             expected = tuple(sizes.get(dim, dim) for dim in spec.dims)
             if outputs[spec.name].shape != expected:

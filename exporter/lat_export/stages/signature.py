@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
 from lat_export.families import Family, Limits
@@ -32,21 +33,17 @@ def signature_of(
     if limits.max_tokens < 1:
         got = f"max_position_embeddings={config.max_position_embeddings}"
         raise InputError("config.json has no room for a token", got=got, where=WHERE)
-    masks = ("attention_mask", *family.extra_inputs)
     max_global = limits.max_global
     if max_global is not None and spec.max_global is not None:
         max_global = spec.max_global
     return Signature(
         family=family.model_type,
         task=task.name,
-        inputs=tuple(
-            TensorSpec(name, "int64", task.input_dims, below)
-            for name, below in (("input_ids", config.vocab_size), *((mask, MASK_VALUES) for mask in masks))
-        ),
+        inputs=tuple(_inputs(family, task, config, limits, spec.inputs)),
         outputs=tuple(
             TensorSpec(name, "float32", tuple(sizes.get(dim, dim) for dim in dims))
-            for name, dims in task.outputs
-            if name in outputs
+            for name, dims in (*task.outputs, *_hidden_states(task, config, spec.outputs))
+            if name in outputs or name.startswith("hidden_states.")
         ),
         pad_token_id=config.pad_token_id,
         max_tokens=limits.max_tokens,
@@ -55,6 +52,38 @@ def signature_of(
         max_global=max_global,
         multiple_of=limits.multiple_of,
     )
+
+
+def _inputs(
+    family: Family, task: Task, config: PreTrainedConfig, limits: Limits, optional: tuple[str, ...]
+) -> Iterator[TensorSpec]:
+    """In the order in which transformers documents them."""
+    if "inputs_embeds" in optional:
+        yield TensorSpec("inputs_embeds", "float32", (*task.input_dims, config.hidden_size))
+    else:
+        yield TensorSpec("input_ids", "int64", task.input_dims, config.vocab_size)
+    for mask in ("attention_mask", *family.extra_inputs):
+        yield TensorSpec(mask, "int64", task.input_dims, MASK_VALUES)
+    if "token_type_ids" in optional:
+        yield TensorSpec("token_type_ids", "int64", task.input_dims, config.type_vocab_size)
+    if "position_ids" in optional:
+        yield TensorSpec("position_ids", "int64", task.input_dims, limits.position_rows)
+
+
+def _hidden_states(
+    task: Task, config: PreTrainedConfig, optional: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The embeddings' output and that of every layer; the choices of a question are rows of their own."""
+    if "hidden_states" in optional:
+        rows = "*".join(task.input_dims[:-1])
+        for index in range(config.num_hidden_layers + 1):
+            yield f"hidden_states.{index}", (rows, "sequence", "hidden")
+
+
+def picked(outputs: Any, name: str) -> Any:
+    """The output of a PyTorch model that the signature calls `name`; `hidden_states.2` is a member of a tuple."""
+    group, _, index = name.partition(".")
+    return outputs[group][int(index)] if index else outputs[group]
 
 
 def _check_sequence(sequence: Range, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InternalError
 from lat_export.ops import OPSET_VERSION
 from lat_export.stages.load import Loaded
+from lat_export.stages.signature import picked
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -41,16 +42,21 @@ def trace(loaded: Loaded) -> Traced:
     # Whole multiples, and below the maximum: at it the positions would not be a part of their table.
     steps = min(EXAMPLE_SIZES["sequence"], signature.max_tokens // signature.multiple_of - 1)
     sizes = {**EXAMPLE_SIZES, "sequence": max(steps, 1) * signature.multiple_of}
-    shape = [sizes[str(dim)] for dim in signature.inputs[0].dims]
-    example = {spec.name: torch.ones(shape, dtype=torch.int64) for spec in signature.inputs}
-    axes = {axis: torch.export.Dim(str(dim)) for axis, dim in enumerate(signature.inputs[0].dims)}
+    example = {
+        spec.name: torch.zeros(
+            [dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims], dtype=getattr(torch, spec.dtype)
+        )
+        for spec in signature.inputs
+    }
+    named = {dim: torch.export.Dim(str(dim)) for dim in signature.token_dims}
+    axes = tuple({axis: named[dim] for axis, dim in enumerate(spec.dims) if dim in named} for spec in signature.inputs)
     with torch.no_grad(), _quiet():
         try:
             program = torch.onnx.export(
                 caller,
                 tuple(example.values()),
                 dynamo=True,
-                dynamic_shapes={"tensors": (axes,) * len(example)},
+                dynamic_shapes={"tensors": axes},
                 opset_version=OPSET_VERSION,
                 input_names=list(example),
                 output_names=[spec.name for spec in signature.outputs],
@@ -82,8 +88,8 @@ def _caller(loaded: Loaded) -> torch.nn.Module:
             self.model = loaded.checkpoint.family.swapped(loaded.model, loaded.checkpoint.options)
 
         def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
-            given = self.model(**dict(zip(inputs, tensors, strict=True)))
-            return tuple(given[name] for name in outputs)
+            given = self.model(**dict(zip(inputs, tensors, strict=True)), output_hidden_states=True)
+            return tuple(picked(given, name) for name in outputs)
 
     return Caller().eval()
 

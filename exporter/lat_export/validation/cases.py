@@ -79,7 +79,7 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
     cases.append(Case(one, lengths[-1], *LAST_CASE))
     if signature.max_global is None:
         cases = [replace(case, global_tokens="none") for case in cases]
-    if "choices" in signature.inputs[0].dims:
+    if "choices" in signature.token_dims:
         cases = [replace(case, choices=admitted("choices", USUAL_CHOICES)) for case in cases]
     return tuple(dict.fromkeys(cases))
 
@@ -97,25 +97,28 @@ def case_inputs(signature: Signature, case: Case) -> dict[str, np.ndarray[Any, A
     """Inputs of a case, the same for the same signature and case.
 
     Returns:
-        int64 arrays by input name, of the dims that the signature gives.
+        Arrays by input name, of the dims and dtypes that the signature gives.
     """
     import numpy as np
 
-    dims = signature.inputs[0].dims
     sizes = {"batch": case.batch, "choices": case.choices or 1, "sequence": case.tokens}
-    shape = tuple(sizes[str(dim)] for dim in dims)
+    shape = tuple(sizes[str(dim)] for dim in signature.token_dims)
     rng = np.random.default_rng([SEED, *shape, PADDINGS.index(case.padding), GLOBALS.index(case.global_tokens)])
     rows = int(np.prod(shape[:-1]))
     keep = _keep(case, rows)
-    vocabulary = next(spec.below for spec in signature.inputs if spec.name == "input_ids")
-    ids = rng.integers(0, (vocabulary or 2) - 1, size=(rows, case.tokens))
-    ids += ids >= signature.pad_token_id  # every id but the padding's
-    arrays = {
-        "input_ids": np.where(keep, ids, signature.pad_token_id),
-        "attention_mask": keep.astype(np.int64),
-        "global_attention_mask": _globals(case, keep, rng, signature.max_global or 0).astype(np.int64),
-    }
-    return {spec.name: arrays[spec.name].reshape(shape) for spec in signature.inputs}
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for spec in signature.inputs:
+        if spec.name == "input_ids":
+            ids = rng.integers(0, (spec.below or 2) - 1, size=keep.shape)
+            ids += ids >= signature.pad_token_id  # every id but the padding's
+            arrays[spec.name] = np.where(keep, ids, signature.pad_token_id)
+        elif spec.name == "inputs_embeds":
+            arrays[spec.name] = rng.normal(size=(*keep.shape, int(spec.dims[-1]))).astype(np.float32)
+        elif not spec.name.endswith("_mask"):
+            arrays[spec.name] = rng.integers(0, spec.below or 1, size=keep.shape)
+    arrays["attention_mask"] = keep.astype(np.int64)
+    arrays["global_attention_mask"] = _globals(case, keep, rng, signature.max_global or 0).astype(np.int64)
+    return {spec.name: arrays[spec.name].reshape(*shape, *spec.dims[len(shape) :]) for spec in signature.inputs}
 
 
 def _keep(case: Case, rows: int) -> np.ndarray[Any, Any]:
