@@ -163,6 +163,25 @@ def print_findings(findings: list[Finding]) -> None:
         _out("", "to get what is missing:", *(f"  {finding.part}: {finding.advice}" for finding in lacking))
 
 
+def print_answer(found: dict[str, Any]) -> None:
+    """Whatever a task answers: ranked rows as tables, a choice as a line, tensors by their shape."""
+    for name, value in found.items():
+        ranked = value if name == "masks" else [value]
+        if name in ("labels", "entities", "answers", "masks"):
+            for rows in ranked:
+                columns = tuple(rows[0]) if rows else ("nothing found",)
+                _out(_table(columns, ([_cell(row[column]) for column in columns] for row in rows)))
+        elif name in ("choice", "index", "scores"):
+            _out(f"{name}: {value if name != 'scores' else ', '.join(_cell(score) for score in value)}")
+        else:
+            shape = f"{len(value)} x {len(value[0])}" if isinstance(value[0], list) else f"{len(value)}"
+            _out(f"{name}: {shape} numbers; --json prints them")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def size(count: int) -> str:
     """Bytes as people read them."""
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

@@ -125,6 +125,9 @@ class Signature:
         multiple_of: every length is a multiple of this many tokens.
         pattern_length: a length at which the case table meets every padding and every pattern of globals.
         max_global: bound on the global tokens of a row, for engines; None if the family has no global tokens.
+        default_globals: which tokens the task makes global where the caller names none: "none", "first", "before the
+            separator" or "after the separator".
+        first_position: position id of the first token.
     """
 
     family: str
@@ -137,6 +140,8 @@ class Signature:
     pattern_length: int
     max_global: int | None = None
     multiple_of: int = 1
+    default_globals: str = "none"
+    first_position: int = 2
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -21,7 +21,7 @@ from lat_export.pipeline import Exported
 from lat_export.targets import TARGETS
 
 Export = Callable[..., Exported]
-COMMANDS = ("model", "validate", "inspect", "doctor", "golden make", "golden check")
+COMMANDS = ("model", "validate", "run", "inspect", "doctor", "golden make", "golden check")
 
 
 def run(*command: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:

@@ -27,6 +27,8 @@ class Limits:
     position_rows: int
     multiple_of: int = 1
     max_global: int | None = None
+    default_globals: str = "none"
+    first_position: int = 2
 
 
 class Family(ABC):

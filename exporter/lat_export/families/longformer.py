@@ -36,6 +36,14 @@ DEFAULT_MAX_GLOBAL = {
 }
 
 
+# What transformers' task heads make global where the caller names nothing; all other tasks leave every token local.
+DEFAULT_GLOBALS = {
+    "text-classification": "first",
+    "question-answering": "before the separator",
+    "multiple-choice": "after the separator",
+}
+
+
 class BandedSelfAttention(torch.nn.Module):
     """`LongformerSelfAttention` for any length and any globals, through the two `lat` ops."""
 
@@ -119,6 +127,8 @@ class Longformer(Family):
             pattern_length=widest + widest * 3 // 4 + 1,
             position_rows=config.max_position_embeddings,
             max_global=DEFAULT_MAX_GLOBAL[task],
+            default_globals=DEFAULT_GLOBALS.get(task, "none"),
+            first_position=config.pad_token_id + 1,
         )
 
 

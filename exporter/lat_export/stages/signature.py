@@ -51,6 +51,8 @@ def signature_of(
         pattern_length=min(limits.pattern_length, limits.max_tokens),
         max_global=max_global,
         multiple_of=limits.multiple_of,
+        default_globals=limits.default_globals,
+        first_position=limits.first_position,
     )
 
 

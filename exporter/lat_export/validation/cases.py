@@ -72,8 +72,9 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
 
     one, two = admitted("batch", 1), admitted("batch", USUAL_BATCH)
     lengths = _lengths(signature, sizes.get("sequence"))
-    cases = [Case(one, lengths[0], *FIRST_CASE)]
-    cases += [Case(two, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
+    cases = [Case(two, lengths[0], *FIRST_CASE)]
+    # A batch of one here, of two below: at full size the table must not cost more than the export.
+    cases += [Case(one, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
     pattern_length = min(lengths, key=lambda tokens: abs(tokens - signature.pattern_length))
     cases += [Case(two, pattern_length, *row) for row in PATTERNS]
     cases.append(Case(one, lengths[-1], *LAST_CASE))
