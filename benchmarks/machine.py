@@ -23,7 +23,8 @@ def describe() -> dict[str, Any]:
             "system": platform.platform(),
         },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "commit": _git("rev-parse", "HEAD") + ("" if not _git("status", "--porcelain") else " with changes"),
+        "commit": _git("rev-parse", "HEAD")
+        + ("" if not _git("status", "--porcelain", "--", ".", ":!benchmarks/results") else " with changes"),
     }
 
 

@@ -74,7 +74,8 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
     lengths = _lengths(signature, sizes.get("sequence"))
     cases = [Case(two, lengths[0], *FIRST_CASE)]
     # A batch of one here, of two below: at full size the table must not cost more than the export.
-    cases += [Case(one, tokens, *PATTERNS[index % len(PATTERNS)]) for index, tokens in enumerate(lengths[:-1])]
+    of_one_row = [pattern for pattern in PATTERNS if pattern[0] != "one row all padding"]
+    cases += [Case(one, tokens, *of_one_row[index % len(of_one_row)]) for index, tokens in enumerate(lengths[:-1])]
     pattern_length = min(lengths, key=lambda tokens: abs(tokens - signature.pattern_length))
     cases += [Case(two, pattern_length, *row) for row in PATTERNS]
     cases.append(Case(one, lengths[-1], *LAST_CASE))
