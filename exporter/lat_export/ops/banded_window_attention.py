@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds
 from lat_export.ops.onnx_types import FLOAT32
 from lat_export.ops.token_mask import GLOBAL, MASKED_SCORE, PADDING, TOKEN, GlobalTokens, mask_equals
+from lat_export.ops.torch_heads import split_heads
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,16 +44,13 @@ def reference(
     """
     import torch
 
-    def heads(rows: torch.Tensor) -> torch.Tensor:
-        return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
-
     accumulate = torch.promote_types(query.dtype, torch.float32)
     position = torch.arange(query.shape[1], device=query.device)
     in_window = (position[:, None] - position[None, :]).abs() <= window
     allowed = (in_window & (attention_mask == TOKEN)[:, None, :]) | (attention_mask == GLOBAL)[:, None, :]
-    scores = (heads(query) @ heads(key).transpose(-1, -2)).to(accumulate) * scale
+    scores = (split_heads(query, num_heads) @ split_heads(key, num_heads).transpose(-1, -2)).to(accumulate) * scale
     scores = scores.masked_fill(~allowed[:, None], MASKED_SCORE)
-    output = scores.softmax(-1).to(value.dtype) @ heads(value)
+    output = scores.softmax(-1).to(value.dtype) @ split_heads(value, num_heads)
     return output.transpose(1, 2).flatten(2).masked_fill((attention_mask == PADDING)[..., None], 0)
 
 
@@ -80,7 +78,7 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
     context = op.MatMul(weights, op.Transpose(values, perm=[0, 1, 3, 2, 4]))
     rows = grid.join(op.Transpose(context, perm=[0, 1, 3, 2, 4]))
     padding = op.Unsqueeze(mask_equals(op, mask, PADDING), [2])
-    return op.Where(padding, op.CastLike(0.0, rows), rows)  # type: ignore[no-any-return]
+    return op.Where(padding, op.CastLike(0.0, rows), rows)
 
 
 # Blocks are W rows, so that one neighbour to either side covers the window. Below this they would be so small that the
@@ -111,7 +109,7 @@ class _Blocks:
         op = self.op
         before = op.Mul(self.block, [neighbours])
         pads = op.dims(before, op.Add(before, self.tail))
-        return op.Pad(rows, pads, op.CastLike(0, rows), [1])  # type: ignore[no-any-return]
+        return op.Pad(rows, pads, op.CastLike(0, rows), [1])
 
     def split(self, rows: ir.Value, neighbours: int) -> ir.Value:
         """[B, N, E] -> [B, blocks (+ 2 neighbours), b, H, D]."""
@@ -122,25 +120,25 @@ class _Blocks:
         """[B, blocks + 2, ...] -> [B, blocks, ...], each block joined with the ones before and after it on `axis`."""
         op = self.op
         starts_and_ends = (([0], [-2]), ([1], [-1]), ([2], [_END]))
-        return op.Concat(*(op.Slice(padded_blocks, start, end, [1]) for start, end in starts_and_ends), axis=axis)  # type: ignore[no-any-return]
+        return op.Concat(*(op.Slice(padded_blocks, start, end, [1]) for start, end in starts_and_ends), axis=axis)
 
     def in_every_block(self, rows: ir.Value, count: ir.Value) -> ir.Value:
         """[B, G, E] -> [B, blocks, G, H, D]."""
         op = self.op
         once = op.reshape(rows, self.batch, 1, count, self.num_heads, self.head_size)
-        return op.Expand(once, op.dims(self.batch, self.blocks, count, self.num_heads, self.head_size))  # type: ignore[no-any-return]
+        return op.Expand(once, op.dims(self.batch, self.blocks, count, self.num_heads, self.head_size))
 
     def for_every_row(self, columns: ir.Value, count: ir.Value) -> ir.Value:
         """bool [B, G] -> [B, blocks, 1, b, G]."""
         op = self.op
         once = op.Unsqueeze(columns, [1, 2, 3])
-        return op.Expand(once, op.dims(self.batch, self.blocks, 1, self.block, count))  # type: ignore[no-any-return]
+        return op.Expand(once, op.dims(self.batch, self.blocks, 1, self.block, count))
 
     def local_keys(self) -> ir.Value:
         """bool [B, blocks, 1, 1, 3b]: keys that are plain tokens; globals have their own column, padding has none."""
         op = self.op
         padded = op.reshape(self._padded(self.mask, neighbours=1), self.batch, -1, self.block)
-        return op.Unsqueeze(mask_equals(op, self.with_neighbours(padded, axis=2), TOKEN), [2, 3])  # type: ignore[no-any-return]
+        return op.Unsqueeze(mask_equals(op, self.with_neighbours(padded, axis=2), TOKEN), [2, 3])
 
     def band(self) -> ir.Value:
         """bool [b, 3b]: |i - j| <= W for row r at position b + r of its 3b keys."""
@@ -148,13 +146,13 @@ class _Blocks:
         block = op.Squeeze(self.block, [0])
         row = op.Unsqueeze(op.Range(block, op.Mul(block, 2), 1), [1])
         column = op.Unsqueeze(op.Range(0, op.Mul(block, 3), 1), [0])
-        return op.LessOrEqual(op.Abs(op.Sub(column, row)), op.attribute("window"))  # type: ignore[no-any-return]
+        return op.LessOrEqual(op.Abs(op.Sub(column, row)), op.attribute("window"))
 
     def join(self, blocks: ir.Value) -> ir.Value:
         """[B, blocks, b, H, D] -> [B, N, E]."""
         op = self.op
         rows = op.reshape(blocks, self.batch, -1, self.width)
-        return op.Slice(rows, [0], self.length, [1])  # type: ignore[no-any-return]
+        return op.Slice(rows, [0], self.length, [1])
 
 
 OP = Op(

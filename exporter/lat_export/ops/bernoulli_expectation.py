@@ -12,6 +12,7 @@ from lat_export.ops.contract import Attribute, Op, Port, StaticBounds
 from lat_export.ops.heads import Heads
 from lat_export.ops.onnx_types import FLOAT32
 from lat_export.ops.token_mask import PADDING, mask_equals
+from lat_export.ops.torch_heads import split_heads
 from lat_export.ops.unit_rows import SMALLEST_NORM, unit_rows
 
 if TYPE_CHECKING:
@@ -46,17 +47,15 @@ def reference(
     """
     import torch
 
-    def heads(rows: torch.Tensor) -> torch.Tensor:
-        return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
-
     accumulate = torch.promote_types(query.dtype, torch.float32)
     unit_query, unit_key = (
-        torch.nn.functional.normalize(heads(rows).to(accumulate), dim=-1, eps=SMALLEST_NORM) for rows in (query, key)
+        torch.nn.functional.normalize(split_heads(rows, num_heads).to(accumulate), dim=-1, eps=SMALLEST_NORM)
+        for rows in (query, key)
     )
     cosine = (unit_query @ unit_key.mT).clamp(-1, 1)
     weights = (1 - cosine.acos() / math.pi) ** hash_code_len
     weights = weights.masked_fill((attention_mask == PADDING)[:, None, None, :], 0)
-    context = weights @ heads(value).to(accumulate)
+    context = weights @ split_heads(value, num_heads).to(accumulate)
     if normalised:
         context = torch.nn.functional.normalize(context, dim=-1, eps=SMALLEST_NORM)
     rows = context.transpose(1, 2).flatten(2).to(query.dtype)
@@ -76,7 +75,7 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
     weights = op.Where(op.Unsqueeze(padding, [1, 2]), 0.0, collisions)
     context = unit_rows(op, op.MatMul(weights, op.Cast(heads.split(value), to=FLOAT32)))
     rows = heads.join(op.CastLike(context, value))
-    return op.Where(op.Unsqueeze(padding, [2]), op.CastLike(0.0, rows), rows)  # type: ignore[no-any-return]
+    return op.Where(op.Unsqueeze(padding, [2]), op.CastLike(0.0, rows), rows)
 
 
 OP = Op(

@@ -67,15 +67,15 @@ class BodyBuilder:
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
         """Size of one axis, int64 [1], ready for `dims`."""
-        return self.Shape(value, start=axis, end=axis + 1)  # type: ignore[no-any-return]
+        return self.Shape(value, start=axis, end=axis + 1)
 
     def reshape(self, value: ir.Value, *sizes: ir.Value | int) -> ir.Value:
         """`value` with the given sizes, each int64 [1] or a Python int; at most one is -1, and none means "copy"."""
-        return self.Reshape(value, self.dims(*sizes), allowzero=1)  # type: ignore[no-any-return]
+        return self.Reshape(value, self.dims(*sizes), allowzero=1)
 
     def dims(self, *sizes: ir.Value | int) -> ir.Value:
         """Sizes joined into one shape, int64 [n]; each is [1] or a Python int."""
-        return self.Concat(*(([size] if isinstance(size, int) else size) for size in sizes), axis=0)  # type: ignore[no-any-return]
+        return self.Concat(*(([size] if isinstance(size, int) else size) for size in sizes), axis=0)
 
     def branch(self, write: Callable[[BodyBuilder], ir.Value]) -> ir.Graph:
         """A branch for `If`; it may use every value of this body."""
@@ -96,7 +96,7 @@ class BodyBuilder:
         ]
         state = write(inner, *variables)
         graph = ir.Graph(inputs=variables, outputs=[state], nodes=inner._nodes, name=self._root._fresh_name("fold"))
-        return self.Scan(initial, *sequences, body=graph, num_scan_inputs=len(sequences))  # type: ignore[no-any-return]
+        return self.Scan(initial, *sequences, body=graph, num_scan_inputs=len(sequences))
 
     def finish(self, output: ir.Value) -> ir.Function:
         """The whole function, with one output called `output`."""

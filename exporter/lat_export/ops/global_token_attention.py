@@ -62,7 +62,7 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
     hidden, mask, *_ = op.inputs
     nothing = op.Expand(op.CastLike(0.0, hidden), op.Shape(hidden))
     if bounds.max_global == 0:
-        return nothing  # type: ignore[no-any-return]
+        return nothing
     tokens = GlobalTokens.find(op, mask, bounds)
     problem = _GlobalRows(op, tokens)
     # Cheap form: 2 H G N E multiply-adds; full projections: 2 N E E + 2 G N E.
@@ -77,7 +77,7 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
         context = problem.context_from_hidden_states(op)
     rows = op.reshape(op.Transpose(context, perm=[0, 2, 1, 3]), problem.batch, tokens.count, problem.width)
     rows = op.Where(op.Unsqueeze(tokens.valid, [2]), rows, op.CastLike(0.0, rows))
-    return op.ScatterElements(nothing, tokens.spread(op, hidden), rows, axis=1)  # type: ignore[no-any-return]
+    return op.ScatterElements(nothing, tokens.spread(op, hidden), rows, axis=1)
 
 
 class _GlobalRows:
@@ -100,13 +100,13 @@ class _GlobalRows:
     def _heads(self, op: BodyBuilder, rows: ir.Value, count: ir.Value, perm: list[int]) -> ir.Value:
         """[B, count, E] -> [B, count, H, D], transposed by `perm`."""
         split = op.reshape(rows, self.batch, count, self.num_heads, self.head_size)
-        return op.Transpose(split, perm=perm)  # type: ignore[no-any-return]
+        return op.Transpose(split, perm=perm)
 
     def _weights(self, op: BodyBuilder, scores: ir.Value) -> ir.Value:
         """Scores [B, H, G, N] -> softmax over the tokens that are no padding."""
         padding = op.Unsqueeze(mask_equals(op, self.mask, PADDING), [1, 2])
         scores = op.Where(padding, MASKED_SCORE, op.Cast(scores, to=FLOAT32))
-        return op.CastLike(op.Softmax(scores, axis=-1), self.hidden)  # type: ignore[no-any-return]
+        return op.CastLike(op.Softmax(scores, axis=-1), self.hidden)
 
     def context_from_hidden_states(self, op: BodyBuilder) -> ir.Value:
         """q . (Wk x) = (Wk^T q) . x and sum p (Wv x + b) = Wv (sum p x) + b: no key or value row is ever made."""
@@ -119,14 +119,14 @@ class _GlobalRows:
         mixed = op.reshape(op.MatMul(weights, self.hidden), *split)  # B, H, G, E
         value_weight = op.Transpose(op.reshape(self.value_weight, *per_head), perm=[0, 2, 1])  # H, E, D
         bias = op.reshape(self.value_bias, self.num_heads, 1, self.head_size)
-        return op.Add(op.MatMul(mixed, value_weight), bias)  # type: ignore[no-any-return]
+        return op.Add(op.MatMul(mixed, value_weight), bias)
 
     def context_from_full_projections(self, op: BodyBuilder) -> ir.Value:
         """Keys and values of the whole sequence, as transformers does."""
         key = op.MatMul(self.hidden, op.Transpose(self.key_weight, perm=[1, 0]))
         value = op.Add(op.MatMul(self.hidden, op.Transpose(self.value_weight, perm=[1, 0])), self.value_bias)
         scores = op.MatMul(self.query, self._heads(op, key, self.length, perm=[0, 2, 3, 1]))
-        return op.MatMul(self._weights(op, scores), self._heads(op, value, self.length, perm=[0, 2, 1, 3]))  # type: ignore[no-any-return]
+        return op.MatMul(self._weights(op, scores), self._heads(op, value, self.length, perm=[0, 2, 1, 3]))
 
 
 OP = Op(

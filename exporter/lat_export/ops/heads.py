@@ -27,7 +27,7 @@ class Heads:
         """[B, N, E] -> [B, N, H, D], transposed by `perm`: as it stands to [B, H, N, D]."""
         op = self._op
         split = op.reshape(rows, self.batch, -1, self.num_heads, self.head_size)
-        return op.Transpose(split, perm=list(perm))  # type: ignore[no-any-return]
+        return op.Transpose(split, perm=list(perm))
 
     def join(self, rows: ir.Value) -> ir.Value:
         """[B, H, N, D] -> [B, N, E]."""

@@ -13,6 +13,7 @@ from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_div
 from lat_export.ops.heads import Heads
 from lat_export.ops.onnx_types import FLOAT32, INT64
 from lat_export.ops.token_mask import PADDING, mask_equals
+from lat_export.ops.torch_heads import split_heads
 from lat_export.ops.unit_rows import SMALLEST_NORM, unit_rows
 
 if TYPE_CHECKING:
@@ -67,12 +68,9 @@ def reference(
     """
     import torch
 
-    def heads(rows: torch.Tensor) -> torch.Tensor:
-        return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
-
     accumulate = torch.promote_types(query.dtype, torch.float32)
-    query_codes, key_codes = (codes(heads(rows), projection, num_hash) for rows in (query, key))
-    v = heads(value).to(accumulate).masked_fill((attention_mask == PADDING)[:, None, :, None], 0)
+    query_codes, key_codes = (codes(split_heads(rows, num_heads), projection, num_hash) for rows in (query, key))
+    v = split_heads(value, num_heads).to(accumulate).masked_fill((attention_mask == PADDING)[:, None, :, None], 0)
     context = torch.zeros_like(v)
     for r in range(num_hash):
         table = v.new_zeros(*v.shape[:2], 2**hash_code_len, v.shape[-1])
@@ -109,13 +107,13 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
         )
         query_one_hot = inner.Cast(inner.Equal(inner.Unsqueeze(query_code, [3]), every_code), to=FLOAT32)
         table = inner.MatMul(key_one_hot, values)  # B, H, 2^T, D
-        return inner.Add(state, inner.MatMul(query_one_hot, table))  # type: ignore[no-any-return]
+        return inner.Add(state, inner.MatMul(query_one_hot, table))
 
     nothing = op.Mul(values, 0.0)
     context = op.scan(add_hash, nothing, query_codes, key_codes)
     context = unit_rows(op, op.Div(context, op.Cast(op.attribute("num_hash"), to=FLOAT32)))
     rows = heads.join(op.CastLike(context, value))
-    return op.Where(op.Unsqueeze(padding, [2]), op.CastLike(0.0, rows), rows)  # type: ignore[no-any-return]
+    return op.Where(op.Unsqueeze(padding, [2]), op.CastLike(0.0, rows), rows)
 
 
 def _codes(op: BodyBuilder, heads: Heads, rows: ir.Value, projection: ir.Value) -> ir.Value:
@@ -126,7 +124,7 @@ def _codes(op: BodyBuilder, heads: Heads, rows: ir.Value, projection: ir.Value) 
     bits = op.reshape(bits, heads.batch, heads.num_heads, heads.length, num_hash, -1)
     powers = op.Pow(2.0, op.Cast(op.Range(0, op.attribute("hash_code_len"), 1), to=FLOAT32))
     code = op.Cast(op.ReduceSum(op.Mul(bits, powers), [4], keepdims=0), to=INT64)
-    return op.Transpose(code, perm=[3, 0, 1, 2])  # type: ignore[no-any-return]
+    return op.Transpose(code, perm=[3, 0, 1, 2])
 
 
 def columns_are_hashes(sizes: dict[str, int], attributes: dict[str, Any]) -> None:

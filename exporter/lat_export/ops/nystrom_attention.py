@@ -13,6 +13,7 @@ from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_div
 from lat_export.ops.heads import Heads
 from lat_export.ops.onnx_types import BOOL, FLOAT32
 from lat_export.ops.token_mask import MASKED_SCORE, PADDING, mask_equals
+from lat_export.ops.torch_heads import split_heads
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -53,12 +54,13 @@ def reference(
     """
     import torch
 
-    def heads(rows: torch.Tensor) -> torch.Tensor:
-        return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
-
     accumulate = torch.promote_types(query.dtype, torch.float32)
     head_size = query.shape[-1] // num_heads
-    q, k, v = heads(query) * head_size**-0.25, heads(key) * head_size**-0.25, heads(value)
+    q, k, v = (
+        split_heads(query, num_heads) * head_size**-0.25,
+        split_heads(key, num_heads) * head_size**-0.25,
+        split_heads(value, num_heads),
+    )
     landmarks = (*q.shape[:2], num_landmarks, -1, head_size)
     q_landmarks, k_landmarks = q.reshape(landmarks).mean(-2), k.reshape(landmarks).mean(-2)
     kernel_1 = (q @ k_landmarks.mT).to(accumulate).softmax(-1)
@@ -110,11 +112,11 @@ def _landmarks(op: BodyBuilder, heads: Heads, rows: ir.Value, landmarks: ir.Valu
     """[B, H, N, D] -> means of N / L consecutive rows, [B, H, L, D]."""
     segments = op.reshape(rows, heads.batch, heads.num_heads, landmarks, -1, heads.head_size)
     mean = op.ReduceMean(op.Cast(segments, to=FLOAT32), [3], keepdims=0)
-    return op.CastLike(mean, rows)  # type: ignore[no-any-return]
+    return op.CastLike(mean, rows)
 
 
 def _softmax(op: BodyBuilder, scores: ir.Value) -> ir.Value:
-    return op.Softmax(op.Cast(scores, to=FLOAT32), axis=-1)  # type: ignore[no-any-return]
+    return op.Softmax(op.Cast(scores, to=FLOAT32), axis=-1)
 
 
 def _pseudo_inverse(op: BodyBuilder, matrix: ir.Value, landmarks: ir.Value) -> ir.Value:
@@ -131,14 +133,14 @@ def _pseudo_inverse(op: BodyBuilder, matrix: ir.Value, landmarks: ir.Value) -> i
         product = op.MatMul(matrix, inverse)
         inner = op.Sub(fifteen, op.MatMul(product, op.Sub(seven, product)))
         inverse = op.MatMul(op.Mul(inverse, 0.25), op.Sub(thirteen, op.MatMul(product, inner)))
-    return inverse  # type: ignore[no-any-return]
+    return inverse
 
 
 def _convolution(op: BodyBuilder, value: ir.Value, weight: ir.Value) -> ir.Value:
     """[B, H, N, D] with each head's taps over N, zeros beyond both ends."""
     half = op.Div(op.size(weight, 1), [2])
     padded = op.Pad(value, op.dims(half, half), op.CastLike(0, value), [2])
-    return op.Conv(padded, op.Unsqueeze(weight, [1, 3]), group=OwnAttribute("num_heads"))  # type: ignore[no-any-return]
+    return op.Conv(padded, op.Unsqueeze(weight, [1, 3]), group=OwnAttribute("num_heads"))
 
 
 def landmarks_divide_length(sizes: dict[str, int], attributes: dict[str, Any]) -> None:

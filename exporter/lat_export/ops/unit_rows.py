@@ -18,4 +18,4 @@ def unit_rows(op: BodyBuilder, rows: ir.Value) -> ir.Value:
     """`rows` over the norm of their last axis, in float32; a row of zeros stays zero (LpNormalization gives NaN)."""
     rows = op.Cast(rows, to=FLOAT32)
     norm = op.ReduceL2(rows, [-1], keepdims=1)
-    return op.Div(rows, op.Max(norm, SMALLEST_NORM))  # type: ignore[no-any-return]
+    return op.Div(rows, op.Max(norm, SMALLEST_NORM))

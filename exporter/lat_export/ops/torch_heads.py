@@ -1,0 +1,13 @@
+"""Rows of all heads into rows by head, for the PyTorch references."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def split_heads(rows: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """(B, N, E) -> (B, H, N, D)."""
+    return rows.view(*rows.shape[:-1], num_heads, -1).transpose(1, 2)
