@@ -65,7 +65,7 @@ FOLDER = click.Path(path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lat-export")
 def cli() -> None:
-    """Take Longformer checkpoints to ONNX, ONNX Runtime, TensorRT and TensorRT-RTX, and prove that they agree.
+    """Take Longformer, YOSO and Nystroemformer to ONNX, ONNX Runtime and TensorRT, and prove that they agree.
 
     Exit codes: 0 done; 1 parity or a check failed; 2 bad usage or input; 3 something is missing; 70 a bug.
     """

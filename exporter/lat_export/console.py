@@ -63,7 +63,7 @@ def print_report(report: Report) -> None:
 def _rows(subject: SubjectReport) -> Table:
     numeric = ("max abs", "relative L2", "cosine")
     return _table(
-        ("output", "case", *numeric, "rows", "reference", "verdict"),
+        ("output", "case", *numeric, "rows", "reference", "verdict", "remark"),
         (
             (
                 row.output,
@@ -74,6 +74,7 @@ def _rows(subject: SubjectReport) -> Table:
                 str(row.rows),
                 row.reference,
                 row.verdict,
+                row.remark,
             )
             for row in subject.rows
         ),

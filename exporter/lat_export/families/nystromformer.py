@@ -6,6 +6,7 @@ default, which means exact attention, O(N^2).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,7 @@ def token_mask(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask != 0).to(torch.int32)
 
 
-class _SelfAttention(torch.nn.Module):
+class _SelfAttention(torch.nn.Module, ABC):
     """What both forms share: projections, and the paper's masking of padded rows."""
 
     def __init__(self, attention: hf.NystromformerSelfAttention, config: PreTrainedConfig, options: Options) -> None:
@@ -47,8 +48,9 @@ class _SelfAttention(torch.nn.Module):
         query, key, value = rows
         return self.context(query, key, value, mask)
 
+    @abstractmethod
     def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """(B, N, E) each -> (B, N, E)."""
 
 
 class LandmarkSelfAttention(_SelfAttention):

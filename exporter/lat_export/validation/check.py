@@ -93,11 +93,14 @@ def _row(
     remark = ""
     try:
         reference = golden.outputs[name]
-        found = difference(output, reference, scales.get((name, reference.size), 0.0))
+        scale = scales.get((name, reference.size), 0.0)
+        found = difference(output, reference, scale)
     except ValueError as error:
         found, remark = Difference(float("inf"), float("inf"), 0.0, finite=False), str(error)
     else:
         remark = "" if found.finite else "NaN or Inf"
+        if scale > float((reference.astype("float64") ** 2).sum()) ** 0.5:
+            remark = remark or "against the usual norm of this output"
     return Row(
         case=golden.case.name,
         output=name,
