@@ -12,7 +12,7 @@ from ops.single_op_model import run, session, single_op_model
 
 from lat_export.errors import InputError, ShapeError
 from lat_export.ops import OPS, StaticBounds
-from lat_export.ops.banded_window_attention import SMALLEST_BLOCK
+from lat_export.ops.window_blocks import SMALLEST_BLOCK
 
 HEADS, WIDTH = 2, 32
 SCALE = 0.25
