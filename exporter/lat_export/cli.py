@@ -85,7 +85,7 @@ def cli() -> None:
     help="Most global tokens in a row, for engines.  [default: by task, 1 to 64]",
 )
 @click.option("--inputs", type=NamesType(OPTIONAL_INPUTS), default=(), help="Optional inputs, separated by commas.")
-@click.option("--outputs", type=NamesType(OPTIONAL_OUTPUTS), default=(), help="Optional outputs: hidden_states.")
+@click.option("--outputs", type=NamesType(OPTIONAL_OUTPUTS), default=(), help="hidden_states, attentions, or both.")
 @click.option(
     "--semantics",
     type=click.Choice(SEMANTICS),

@@ -46,9 +46,17 @@ class Range:
         return cls(*sizes) if len(sizes) == 3 else cls(sizes[0], sizes[0], sizes[0])
 
 
+# The dim of the most global tokens in a row of a batch, which only the data tell; `GLOBALS_DIM+9` is 9 more.
+GLOBALS_DIM = "globals"
 SEMANTICS = ("hf", "paper")
 OPTIONAL_INPUTS = ("token_type_ids", "position_ids", "inputs_embeds")
-OPTIONAL_OUTPUTS = ("hidden_states",)
+OPTIONAL_OUTPUTS = ("hidden_states", "attentions")
+
+
+def size_with_globals(dim: str | int, most_globals: int) -> str | int:
+    """`dim`, and where it counts global tokens its size in a batch whose rows have at most so many."""
+    name, _, more = str(dim).partition("+")
+    return most_globals + int(more or 0) if name == GLOBALS_DIM else dim
 
 
 @dataclass(frozen=True)

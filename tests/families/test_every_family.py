@@ -63,8 +63,8 @@ def test_graph_is_what_the_readme_promises(family: str, task: str, exported: Exp
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", ["fill-mask", "multiple-choice"])
-def test_optional_inputs_and_hidden_states(family: str, task: str, tmp_path: Path) -> None:
-    """token_type_ids, position_ids and embeddings in, the state after every layer out, all as transformers has them."""
+def test_optional_inputs_and_outputs(family: str, task: str, tmp_path: Path) -> None:
+    """token_type_ids, position_ids and embeddings in, states and attentions out, all as transformers has them."""
     checkpoint = str(GOLDEN / family / task / "checkpoint")
     spec = ModelSpec(checkpoint, "onnx", tmp_path / "out", inputs=OPTIONAL_INPUTS, outputs=OPTIONAL_OUTPUTS)
     made = export(spec)
@@ -79,7 +79,19 @@ def test_optional_inputs_and_hidden_states(family: str, task: str, tmp_path: Pat
     assert made.report is not None
     assert made.report.subjects[0].verdict == PASSED
     compared = {(row.output, row.reference) for row in made.report.subjects[0].rows}
-    assert {(state.name, "transformers") for state in states} <= compared
+    attentions = {tensor.name: tensor.dims for tensor in signature.outputs if "attentions." in tensor.name}
+    by_head = (rows, 2, "sequence")
+    assert attentions == {
+        "longformer": {
+            f"attentions.{index}": (*by_head, f"globals+{window + 1}") for index, window in enumerate((8, 64, 32))
+        }
+        | {f"global_attentions.{index}": (*by_head, "globals") for index in range(3)},
+        "yoso": {f"attentions.{index}": (rows, "sequence", 32) for index in range(3)},
+        "nystromformer": {f"attentions.{index}": (*by_head, 8) for index in range(3)},
+    }.get(family, attentions)
+    assert {(name, "transformers") for name in (*attentions, *(state.name for state in states))} <= compared
+    facts = inspect_onnx(made.bundle.folder / "model.onnx")
+    assert all(facts.outputs[name] == f"float[{', '.join(map(str, dims))}]" for name, dims in attentions.items())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,7 +18,8 @@ from lat_export.inspection import inspect_onnx
 from lat_export.pipeline import Exported, export
 from lat_export.stages.load import load
 from lat_export.tasks import TASKS
-from lat_export.types import ModelSpec, Options
+from lat_export.types import ModelSpec, Options, Signature, TensorSpec
+from lat_export.validation.check import without_empty_globals
 from lat_export.validation.compare import difference
 from lat_export.validation.golden import Golden
 from lat_export.validation.tolerance import RELATIVE_L2
@@ -141,3 +142,43 @@ def test_two_exports_give_the_same_bytes(checkpoint: Path, tmp_path: Path, expor
     again = export(ModelSpec(str(checkpoint), "onnx", tmp_path / "again", validate=False))
     first = exported("question-answering").bundle.manifest["files"]["model.onnx"]["sha256"]
     assert again.bundle.manifest["files"]["model.onnx"]["sha256"] == first
+
+
+def test_trap_global_attentions_of_transformers(checkpoint: Path, tmp_path: Path) -> None:
+    """Its own padding is left in, rows with fewer globals get uniform numbers, and without any there is no output."""
+    loaded = load(ModelSpec(str(checkpoint), "onnx", tmp_path))
+    ids = torch.randint(4, 384, (2, 50))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "global_attention_mask": torch.zeros_like(ids)}
+    with torch.no_grad():
+        assert "global_attentions" not in loaded.model(**inputs, output_attentions=True)
+        inputs["global_attention_mask"][0, :2] = 1
+        inputs["global_attention_mask"][1, 7] = 1
+        found = loaded.model(**inputs, output_attentions=True).global_attentions[0]
+    assert found.shape == (2, 2, 64, 2)
+    torch.testing.assert_close(found[1, :, :, 1], torch.full((2, 64), 1 / 64))
+
+
+@pytest.mark.parametrize("max_global", [None, 0])
+def test_attentions_of_an_engine_have_columns_for_its_bound(
+    max_global: int | None, checkpoint: Path, tmp_path: Path
+) -> None:
+    spec = ModelSpec(str(checkpoint), "trt-rtx", tmp_path / "out", outputs=("attentions",), max_global=max_global)
+    made = export(spec)
+    assert made.report is not None
+    assert [subject.verdict for subject in made.report.subjects[:2]] == ["passed", "passed"]
+
+
+def test_a_number_in_a_column_of_no_global_fails(signature_with_attentions: Signature) -> None:
+    reference = np.ones((1, 2, 5, 3), np.float32)
+    outputs = {"global_attentions.0": np.concatenate([reference, np.zeros_like(reference)], axis=-1)}
+    trimmed = without_empty_globals(outputs, signature_with_attentions, most_globals=3)
+    assert np.array_equal(trimmed["global_attentions.0"], reference)
+    outputs["global_attentions.0"][0, 0, 0, 4] = 1e-30
+    kept = without_empty_globals(outputs, signature_with_attentions, most_globals=3)
+    assert kept["global_attentions.0"].shape[-1] == 6  # a shape of its own: the comparison fails
+
+
+@pytest.fixture
+def signature_with_attentions() -> Signature:
+    output = TensorSpec("global_attentions.0", "float32", ("batch", 2, "sequence", "globals"))
+    return Signature("longformer", "feature-extraction", (), (output,), 1, 64, (), 33)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -16,8 +17,9 @@ from families.small_checkpoint import small_checkpoint
 from transformers.models.yoso import modeling_yoso
 
 from lat_export.errors import InputError
-from lat_export.families.yoso import draw_projection
+from lat_export.families.yoso import draw_projection, masks_of_the_paper
 from lat_export.pipeline import Exported, export
+from lat_export.stages.load import load
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.types import ModelSpec, Options
 from lat_export.validation.report import PASSED
@@ -175,3 +177,40 @@ SAMPLED_MUTATIONS: dict[str, Mutation] = {
 def test_a_wrong_sampling_fails_by_a_wide_margin(name: str, tmp_path: Path) -> None:
     before = made(tmp_path, **SAMPLED)
     assert error_of_mutant(before, SAMPLED_MUTATIONS[name], tmp_path) > 100 * RELATIVE_L2["fp32"]
+
+
+def test_trap_attentions_of_transformers_are_the_context(tmp_path: Path) -> None:
+    loaded = load(ModelSpec(str(small_checkpoint(tmp_path / "made", "yoso")), "onnx", tmp_path))
+    ids = torch.randint(4, 60, (2, 17))
+    with torch.no_grad():
+        found = loaded.model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True).attentions
+    assert [weights.shape for weights in found] == [(2, 17, 32)] * 2
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_attentions_of_the_paper_are_the_weights(sampled: bool, tmp_path: Path) -> None:
+    """They mix the values into the context: checked on what the exported graph gives."""
+    checkpoint = small_checkpoint(tmp_path / "made", "yoso", use_expectation=not sampled, num_hash=5, hash_code_len=3)
+    options = Options(semantics="paper")
+    out = tmp_path / "out"
+    made = export(ModelSpec(str(checkpoint), "onnx", out, options=options, outputs=("hidden_states", "attentions")))
+    assert made.report is not None
+    assert made.report.subjects[0].verdict == "passed"
+    ids = torch.randint(4, 60, (2, 17))
+    mask = torch.ones_like(ids)
+    mask[1, 12:] = 0
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    weights, states = session.run(
+        ["attentions.0", "hidden_states.0"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+    )
+    assert weights.shape == (2, 2, 17, 17)
+    assert not weights[1, :, 12:].any()
+    assert not weights[1, :, :, 12:].any()
+    loaded = load(ModelSpec(str(checkpoint), "onnx", out, options=options))
+    attention = loaded.checkpoint.family.swapped(loaded.model, options).attentions[0]
+    with torch.no_grad():
+        context = attention(torch.from_numpy(states), masks_of_the_paper(mask))
+        value = attention.attention.value(torch.from_numpy(states)).view(2, 17, 2, -1).transpose(1, 2)
+    mixed = torch.nn.functional.normalize(torch.from_numpy(weights) @ value, dim=-1)
+    expected = context.view(2, 17, 2, -1).transpose(1, 2) * mask[:, None, :, None]
+    torch.testing.assert_close(mixed, expected, rtol=1e-4, atol=1e-5)

@@ -26,7 +26,8 @@ def single_op_model(
         )
         for port in op.inputs
     ]
-    output = ir.Value(name="output", shape=inputs[0].shape, type=ir.TensorType(dtype))
+    shape = ir.Shape(op.output_dims or op.inputs[0].dims)
+    output = ir.Value(name="output", shape=shape, type=ir.TensorType(dtype))
     node = ir.node(name, inputs, {**attributes, **PLUGIN_ATTRIBUTES}, domain=DOMAIN, outputs=[output])
     graph = ir.Graph(
         inputs, [output], nodes=[node], name=name, opset_imports={"": OPSET_VERSION, DOMAIN: DOMAIN_VERSION}

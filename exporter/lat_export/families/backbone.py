@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,25 @@ if TYPE_CHECKING:
 MaskRule = Callable[..., Any]
 
 
-class Backbone(torch.nn.Module):
-    """The base model of a family, for any length.
+class SelfAttention(torch.nn.Module, ABC):
+    """The attention of one layer, before the output projection."""
 
-    Each attention is a module `(hidden_states (B, N, E), mask) -> context (B, N, E)`, before the output projection.
-    """
+    @abstractmethod
+    def forward(self, hidden_states: torch.Tensor, mask: Any) -> torch.Tensor:
+        """(B, N, E) and what the family's `MaskRule` gives -> context (B, N, E)."""
+
+    @abstractmethod
+    def attentions(self, hidden_states: torch.Tensor, mask: Any, context: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The layer's part of the optional outputs by group, for example "attentions"; `context` is `forward`'s."""
+
+
+class Backbone(torch.nn.Module):
+    """The base model of a family, for any length."""
 
     def __init__(
         self,
         model: PreTrainedModel,
-        attentions: Sequence[torch.nn.Module],
+        attentions: Sequence[SelfAttention],
         mask_rule: MaskRule,
         output_class: type[Any],
         feed_forward: str = "feed_forward_chunk",
@@ -53,6 +63,7 @@ class Backbone(torch.nn.Module):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **inputs: Any,
     ) -> Any:
         """Inputs (B, N) int64 as the base model takes them, inputs_embeds (B, N, E); masks may not be left out."""
@@ -62,11 +73,18 @@ class Backbone(torch.nn.Module):
             input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
         all_hidden_states = [hidden_states]
+        attentions: dict[str, list[torch.Tensor]] = {}
         for layer, attention in zip(self.layers, self.attentions, strict=True):
-            attended = layer.attention.output(attention(hidden_states, mask), hidden_states)
+            context = attention(hidden_states, mask)
+            if output_attentions:
+                assert isinstance(attention, SelfAttention)  # a ModuleList forgets what it holds
+                for group, tensor in attention.attentions(hidden_states, mask, context).items():
+                    attentions.setdefault(group, []).append(tensor)
+            attended = layer.attention.output(context, hidden_states)
             hidden_states = getattr(layer, self.feed_forward)(attended)
             all_hidden_states.append(hidden_states)
         outputs: dict[str, Any] = {"last_hidden_state": hidden_states}
+        outputs.update((group, tuple(tensors)) for group, tensors in attentions.items())
         if output_hidden_states:
             outputs["hidden_states"] = tuple(all_hidden_states)
         if self.pooler is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,7 +65,29 @@ class Family(ABC):
 
     @abstractmethod
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
-        """How many nodes of each `lat` op a right graph has."""
+        """How many nodes of each `lat` op a right graph without optional outputs has."""
+
+    @abstractmethod
+    def attentions(
+        self, config: PreTrainedConfig, options: Options, rows: str
+    ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        """Names and dims of what `--outputs attentions` adds, as `hidden_states.0` are named in a signature.
+
+        Args:
+            rows: the first dim, "batch" or "batch*choices"; the length is "sequence", the globals are `GLOBALS_DIM`.
+        """
+
+    def probability_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        """How many nodes of each `lat` op `--outputs attentions` adds to a right graph."""
+        return {}
+
+    def attention_warnings(self, options: Options) -> list[str]:
+        """What a user of `--outputs attentions` should know."""
+        return ["attentions are computed beside the attention itself, in standard ops: slower, and with more memory"]
+
+    def mended(self, outputs: Any, attention_mask: torch.Tensor, **masks: torch.Tensor) -> Any:
+        """transformers' outputs, in the shapes that its documentation gives, where its code gives others."""
+        return outputs
 
     @abstractmethod
     def limits(self, config: PreTrainedConfig, task: str) -> Limits:

@@ -7,16 +7,18 @@ parts, poolers and heads stay transformers' own modules.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.models.longformer import modeling_longformer as hf
 
 from lat_export.errors import InputError
-from lat_export.families.backbone import Backbone, with_backbone
+from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
 from lat_export.ops.token_mask import GLOBAL
+from lat_export.types import GLOBALS_DIM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -44,12 +46,13 @@ DEFAULT_GLOBALS = {
 }
 
 
-class BandedSelfAttention(torch.nn.Module):
+class BandedSelfAttention(SelfAttention):
     """`LongformerSelfAttention` for any length and any globals, through the two `lat` ops."""
 
     def __init__(self, attention: hf.LongformerSelfAttention) -> None:
         super().__init__()
         self.attention = attention
+        self.shared = {"num_heads": attention.num_heads, "scale": attention.head_dim**-0.5}
 
     def forward(self, hidden_states: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
         """
@@ -60,14 +63,13 @@ class BandedSelfAttention(torch.nn.Module):
             (B, N, E), before the output projection.
         """
         source = self.attention
-        shared = {"num_heads": source.num_heads, "scale": source.head_dim**-0.5}
         local_rows = OPS["BandedWindowAttention"](
             source.query(hidden_states),
             source.key(hidden_states),
             source.value(hidden_states),
             token_mask,
             window=source.one_sided_attn_window_size,
-            **shared,
+            **self.shared,
         )
         global_rows = OPS["GlobalTokenAttention"](
             hidden_states,
@@ -77,9 +79,22 @@ class BandedSelfAttention(torch.nn.Module):
             source.key_global.weight,
             source.value_global.weight,
             source.value_global.bias,
-            **shared,
+            **self.shared,
         )
         return torch.where((token_mask == GLOBAL).unsqueeze(-1), global_rows, local_rows)
+
+    def attentions(
+        self, hidden_states: torch.Tensor, token_mask: torch.Tensor, context: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Of one layer: (B, H, N, x + 2 W + 1) and (B, H, N, x), x the most global tokens in a row of the batch."""
+        source = self.attention
+        query, key = source.query(hidden_states), source.key(hidden_states)
+        query_global, key_global = source.query_global(hidden_states), source.key_global(hidden_states)
+        window = source.one_sided_attn_window_size
+        return {
+            "attentions": OPS["BandedWindowProbabilities"](query, key, token_mask, window=window, **self.shared),
+            "global_attentions": OPS["GlobalTokenProbabilities"](query_global, key_global, token_mask, **self.shared),
+        }
 
 
 def token_mask(attention_mask: torch.Tensor, global_attention_mask: torch.Tensor) -> torch.Tensor:
@@ -112,6 +127,34 @@ class Longformer(Family):
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BandedWindowAttention": config.num_hidden_layers, "GlobalTokenAttention": config.num_hidden_layers}
+
+    def attentions(
+        self, config: PreTrainedConfig, options: Options, rows: str
+    ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        by_head = rows, config.num_attention_heads, "sequence"
+        for layer in range(config.num_hidden_layers):
+            yield f"attentions.{layer}", (*by_head, f"{GLOBALS_DIM}+{config.attention_window[layer] + 1}")
+        for layer in range(config.num_hidden_layers):
+            yield f"global_attentions.{layer}", (*by_head, GLOBALS_DIM)
+
+    def probability_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        return dict.fromkeys(("BandedWindowProbabilities", "GlobalTokenProbabilities"), config.num_hidden_layers)
+
+    def mended(self, outputs: Any, attention_mask: torch.Tensor, **masks: torch.Tensor) -> Any:
+        """transformers leaves its own padding in `global_attentions`, uniform numbers where a row has fewer globals
+        than another, and gives none at all where no row has any."""
+        if "attentions" not in outputs:
+            return outputs
+        is_global = (token_mask(attention_mask, masks["global_attention_mask"]) == GLOBAL).flatten(0, -2)
+        tokens, in_a_row = is_global.shape[-1], is_global.sum(-1)
+        if "global_attentions" not in outputs:
+            nothing = tuple(weights.new_zeros(*weights.shape[:3], 0) for weights in outputs["attentions"])
+            outputs["global_attentions"] = nothing
+        missing = torch.arange(int(in_a_row.max())) >= in_a_row[:, None, None, None]
+        outputs["global_attentions"] = tuple(
+            weights[:, :, :tokens].masked_fill(missing, 0) for weights in outputs["global_attentions"]
+        )
+        return outputs
 
     def limits(self, config: PreTrainedConfig, task: str) -> Limits:
         if config.pad_token_id is None:

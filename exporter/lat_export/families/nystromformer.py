@@ -6,17 +6,20 @@ default, which means exact attention, O(N^2).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from lat_export.errors import InputError
-from lat_export.families.backbone import Backbone, with_backbone
+from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
-from lat_export.ops.token_mask import MASKED_SCORE
+from lat_export.ops.nystrom_attention import scaled_heads
+from lat_export.ops.token_mask import MASKED_SCORE, PADDING
+from lat_export.ops.torch_heads import split_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -30,7 +33,7 @@ def token_mask(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask != 0).to(torch.int32)
 
 
-class _SelfAttention(torch.nn.Module, ABC):
+class _NystromSelfAttention(SelfAttention):
     """What both forms share: projections, and the paper's masking of padded rows."""
 
     def __init__(self, attention: hf.NystromformerSelfAttention, config: PreTrainedConfig, options: Options) -> None:
@@ -42,18 +45,33 @@ class _SelfAttention(torch.nn.Module, ABC):
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, N, E) -> (B, N, E), before the output projection."""
         source = self.attention
-        rows = [source.query(hidden_states), source.key(hidden_states), source.value(hidden_states)]
-        if self.mask_rows:  # the authors' code zeroes padded queries, keys and values; transformers' does not
-            rows = [row * mask.unsqueeze(-1) for row in rows]
-        query, key, value = rows
+        projections = source.query, source.key, source.value
+        query, key, value = (self.rows(linear, hidden_states, mask) for linear in projections)
         return self.context(query, key, value, mask)
+
+    def attentions(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor, context: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Of one layer: (B, H, N, L), or (B, H, N, N) for exact attention."""
+        source = self.attention
+        query, key = (self.rows(linear, hidden_states, mask) for linear in (source.query, source.key))
+        return {"attentions": self.probabilities(query, key, mask)}
+
+    def rows(self, linear: torch.nn.Linear, hidden_states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The authors' code zeroes padded queries, keys and values; transformers' does not."""
+        rows: torch.Tensor = linear(hidden_states)
+        return rows * mask.unsqueeze(-1) if self.mask_rows else rows
 
     @abstractmethod
     def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, N, E) each -> (B, N, E)."""
 
+    @abstractmethod
+    def probabilities(self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, N, E) each -> what transformers calls `attention_probs`."""
 
-class LandmarkSelfAttention(_SelfAttention):
+
+class LandmarkSelfAttention(_NystromSelfAttention):
     """The landmark branch of `NystromformerSelfAttention`, for any multiple of the landmarks, with padding."""
 
     def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -69,21 +87,31 @@ class LandmarkSelfAttention(_SelfAttention):
             per_head_init=self.per_head_init,
         )
 
+    def probabilities(self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        source = self.attention
+        return OPS["NystromProbabilities"](
+            query,
+            key,
+            num_heads=source.num_attention_heads,
+            num_landmarks=source.num_landmarks,
+            per_head_init=self.per_head_init,
+        )
 
-class ExactSelfAttention(_SelfAttention):
+
+class ExactSelfAttention(_NystromSelfAttention):
     """The exact branch, in standard ops."""
 
     def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         source = self.attention
-        query, key, value = (
-            row.view(*row.shape[:-1], source.num_attention_heads, -1).transpose(1, 2) for row in (query, key, value)
-        )
-        scale = source.attention_head_size**-0.25
-        scores = (query * scale) @ (key * scale).transpose(-1, -2)
-        scores = scores.masked_fill((mask == 0)[:, None, None, :], MASKED_SCORE)
-        context = scores.softmax(-1) @ value + source.conv(value)
+        value = split_heads(value, source.num_attention_heads)
+        context = self.probabilities(query, key, mask) @ value + source.conv(value)
         rows: torch.Tensor = context.transpose(1, 2).flatten(2)
         return rows
+
+    def probabilities(self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        q, k = (scaled_heads(rows, self.attention.num_attention_heads) for rows in (query, key))
+        scores = (q @ k.mT).masked_fill((mask == PADDING)[:, None, None, :], MASKED_SCORE)
+        return scores.softmax(-1)
 
 
 def has_landmarks(config: PreTrainedConfig) -> bool:
@@ -141,6 +169,16 @@ class Nystromformer(Family):
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"NystromAttention": config.num_hidden_layers} if has_landmarks(config) else {}
+
+    def attentions(
+        self, config: PreTrainedConfig, options: Options, rows: str
+    ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        columns = config.num_landmarks if has_landmarks(config) else "sequence"
+        for layer in range(config.num_hidden_layers):
+            yield f"attentions.{layer}", (rows, config.num_attention_heads, "sequence", columns)
+
+    def probability_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
+        return {"NystromProbabilities": config.num_hidden_layers} if has_landmarks(config) else {}
 
     def limits(self, config: PreTrainedConfig, task: str) -> Limits:
         kernel = config.conv_kernel_size

@@ -5,15 +5,20 @@ transformers' embeddings, layers and heads trace as they are; the attention and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 
 from lat_export.errors import InputError
-from lat_export.families.backbone import Backbone, with_backbone
+from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
+from lat_export.ops.bernoulli_expectation import expected_collisions
+from lat_export.ops.lsh_cumulation import collisions
+from lat_export.ops.token_mask import PADDING
+from lat_export.ops.torch_heads import split_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -42,13 +47,14 @@ def masks_of_the_paper(attention_mask: torch.Tensor) -> Masks:
     return Masks((attention_mask != 0).to(torch.int32), attention_mask)
 
 
-class HashedSelfAttention(torch.nn.Module):
+class HashedSelfAttention(SelfAttention):
     """`YosoSelfAttention` through a `lat` op, with the hash's projection as data."""
 
     def __init__(self, attention: hf.YosoSelfAttention, layer: int, options: Options) -> None:
         super().__init__()
         self.attention = attention
         self.num_hash = options.num_hash or attention.num_hash
+        self.weights_wanted = options.semantics == "paper"
         if not attention.use_expectation:
             self.projection: torch.Tensor
             projection = draw_projection(
@@ -59,6 +65,22 @@ class HashedSelfAttention(torch.nn.Module):
                 fast=attention.use_fast_hash,
             )
             self.register_buffer("projection", projection)
+
+    def attentions(self, hidden_states: torch.Tensor, masks: Masks, context: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As transformers: the context (B, N, E) once more; as the paper: the weights (B, H, N, N)."""
+        if not self.weights_wanted:
+            return {"attentions": context}
+        source = self.attention
+        query, key = (
+            split_heads(rows, source.num_attention_heads)
+            for rows in (source.query(hidden_states), source.key(hidden_states))
+        )
+        if source.use_expectation:
+            weights = expected_collisions(query, key, source.hash_code_len)
+        else:
+            weights = collisions(query, key, self.projection, self.num_hash)
+        padding = masks.tokens == PADDING
+        return {"attentions": weights.masked_fill(padding[:, None, None, :] | padding[:, None, :, None], 0)}
 
     def forward(self, hidden_states: torch.Tensor, masks: Masks) -> torch.Tensor:
         """(B, N, E) -> (B, N, E), before the output projection."""
@@ -146,6 +168,21 @@ class Yoso(Family):
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BernoulliExpectation" if config.use_expectation else "LshCumulation": config.num_hidden_layers}
+
+    def attentions(
+        self, config: PreTrainedConfig, options: Options, rows: str
+    ) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+        by_head = (rows, config.num_attention_heads, "sequence", "sequence")
+        for layer in range(config.num_hidden_layers):
+            yield f"attentions.{layer}", by_head if options.semantics == "paper" else (rows, "sequence", "hidden")
+
+    def attention_warnings(self, options: Options) -> list[str]:
+        if options.semantics == "paper":
+            return [*super().attention_warnings(options), "attentions are O(N^2) in memory, whatever the attention is"]
+        return [
+            "transformers gives YOSO's context [B,N,E] for its attentions, and so does this export; "
+            "--semantics paper gives the weights [B,H,N,N]",
+        ]
 
     def limits(self, config: PreTrainedConfig, task: str) -> Limits:
         window = config.conv_window

@@ -48,18 +48,26 @@ def reference(
     import torch
 
     accumulate = torch.promote_types(query.dtype, torch.float32)
-    unit_query, unit_key = (
-        torch.nn.functional.normalize(split_heads(rows, num_heads).to(accumulate), dim=-1, eps=SMALLEST_NORM)
-        for rows in (query, key)
+    weights = expected_collisions(
+        split_heads(query, num_heads).to(accumulate), split_heads(key, num_heads).to(accumulate), hash_code_len
     )
-    cosine = (unit_query @ unit_key.mT).clamp(-1, 1)
-    weights = (1 - cosine.acos() / math.pi) ** hash_code_len
     weights = weights.masked_fill((attention_mask == PADDING)[:, None, None, :], 0)
     context = weights @ split_heads(value, num_heads).to(accumulate)
     if normalised:
         context = torch.nn.functional.normalize(context, dim=-1, eps=SMALLEST_NORM)
     rows = context.transpose(1, 2).flatten(2).to(query.dtype)
     return rows.masked_fill((attention_mask == PADDING)[..., None], 0)
+
+
+def expected_collisions(query: torch.Tensor, key: torch.Tensor, hash_code_len: int) -> torch.Tensor:
+    """(B, H, N, D) twice -> (B, H, N, N): the probability that all T bits of two codes are alike."""
+    import torch
+
+    unit_query, unit_key = (torch.nn.functional.normalize(rows, dim=-1, eps=SMALLEST_NORM) for rows in (query, key))
+    # Without the clip rounding gives a cosine above 1 for parallel rows, and acos of that is NaN.
+    cosine = (unit_query @ unit_key.mT).clamp(-1, 1)
+    weights: torch.Tensor = (1 - cosine.acos() / math.pi) ** hash_code_len
+    return weights
 
 
 def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:

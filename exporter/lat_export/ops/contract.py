@@ -7,7 +7,7 @@ PyTorch reference. The ONNX function body makes the node run where no native ker
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,10 @@ class StaticBounds:
 
     max_global: int | None = None
 
+    def with_room_for_one(self) -> StaticBounds:
+        """For outputs that have a column a global token, which an engine cannot give without any."""
+        return self if self.max_global is None else StaticBounds(max(1, self.max_global))
+
 
 Reference = Callable[..., "torch.Tensor"]
 Body = Callable[["BodyBuilder", StaticBounds], "onnx_ir.Value"]
@@ -87,12 +91,14 @@ def heads_divide_width(sizes: dict[str, int], attributes: dict[str, Any]) -> Non
 
 @dataclass(frozen=True)
 class Op:
-    """The contract of one op and its forms that need no compiler. The output is like the first input.
+    """The contract of one op and its forms that need no compiler. The output has the first input's dtype.
 
     Attributes:
         reference: plain PyTorch over the inputs in order, attributes as keywords; any float dtype, float64 included.
         body: writes the standard-ONNX form into a `BodyBuilder` and returns the output value.
         rules: checks on sizes beyond ranks and equal letters.
+        output_dims: letters of the output, where it is not shaped like the first input; a letter that no input and no
+            attribute has is a size that depends on data.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Op:
     reference: Reference
     body: Body
     rules: tuple[Rule, ...] = field(default=(heads_divide_width,))
+    output_dims: tuple[str, ...] = ()
 
     def __call__(self, *inputs: torch.Tensor, **attributes: Any) -> torch.Tensor:
         """Emit the node while torch.onnx traces, compute the reference otherwise."""
@@ -120,9 +127,20 @@ class Op:
             inputs,
             {**attributes, **PLUGIN_ATTRIBUTES},
             dtype=inputs[0].dtype,
-            shape=inputs[0].shape,
+            shape=self._output_shape(inputs, attributes),
             version=DOMAIN_VERSION,
         )
+
+    def _output_shape(
+        self, inputs: tuple[torch.Tensor, ...], attributes: dict[str, Any]
+    ) -> Sequence[int | torch.SymInt]:
+        """As traced. A size that depends on data is given as 1: only outputs of the whole model have such."""
+        if not self.output_dims:
+            return inputs[0].shape
+        sizes: dict[str, int | torch.SymInt] = {a.dim: int(attributes[a.name]) for a in self.attributes if a.dim}
+        for port, tensor in zip(self.inputs, inputs, strict=True):
+            sizes.update(zip(port.dims, tensor.shape, strict=True))
+        return tuple(sizes.get(letter, 1) for letter in self.output_dims)
 
     def function(self, bounds: StaticBounds | None = None) -> onnx_ir.Function:
         """The ONNX function that gives the node its meaning in standard ops."""

@@ -39,6 +39,19 @@ def codes(rows: torch.Tensor, projection: torch.Tensor, num_hash: int) -> torch.
     return (bits * powers).sum(-1)
 
 
+def collisions(query: torch.Tensor, key: torch.Tensor, projection: torch.Tensor, num_hash: int) -> torch.Tensor:
+    """(B, H, N, D) twice -> (B, H, N, N): the share of hashes in which two codes are alike."""
+    query_codes, key_codes = codes(query, projection, num_hash), codes(key, projection, num_hash)
+    found = [
+        (query_codes[..., r, None] == key_codes[..., None, :, r]).to(projection.dtype)  # (B, H, N, N)
+        for r in range(num_hash)
+    ]
+    total = found[0]
+    for share in found[1:]:
+        total = total + share
+    return total / num_hash
+
+
 def reference(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -55,29 +55,14 @@ def reference(
     import torch
 
     accumulate = torch.promote_types(query.dtype, torch.float32)
-    head_size = query.shape[-1] // num_heads
-    q, k, v = (
-        split_heads(query, num_heads) * head_size**-0.25,
-        split_heads(key, num_heads) * head_size**-0.25,
-        split_heads(value, num_heads),
-    )
-    landmarks = (*q.shape[:2], num_landmarks, -1, head_size)
-    q_landmarks, k_landmarks = q.reshape(landmarks).mean(-2), k.reshape(landmarks).mean(-2)
+    q, k, v = scaled_heads(query, num_heads), scaled_heads(key, num_heads), split_heads(value, num_heads)
+    q_landmarks, k_landmarks = landmark_means(q, num_landmarks), landmark_means(k, num_landmarks)
     kernel_1 = (q @ k_landmarks.mT).to(accumulate).softmax(-1)
     kernel_2 = (q_landmarks @ k_landmarks.mT).to(accumulate).softmax(-1)
     scores_3 = (q_landmarks @ k.mT).to(accumulate)
     kernel_3 = scores_3.masked_fill((attention_mask == PADDING)[:, None, None, :], MASKED_SCORE).softmax(-1)
 
-    column_sums = kernel_2.sum(-2, keepdim=True)
-    largest = column_sums.amax(-1, keepdim=True) if per_head_init else column_sums.max()
-    inverse = kernel_2.mT / largest
-    identity = torch.eye(num_landmarks, dtype=accumulate, device=query.device)
-    for _ in range(PINV_ITERATIONS):
-        product = kernel_2 @ inverse
-        inner = 15 * identity - product @ (7 * identity - product)
-        inverse = (0.25 * inverse) @ (13 * identity - product @ inner)
-
-    context = kernel_1 @ (inverse @ (kernel_3 @ v.to(accumulate)))
+    context = kernel_1 @ (pseudo_inverse(kernel_2, per_head_init) @ (kernel_3 @ v.to(accumulate)))
     taps = conv_weight[:, None, :, None]
     context = context.to(v.dtype) + torch.nn.functional.conv2d(
         v, taps, padding=(conv_weight.shape[1] // 2, 0), groups=num_heads
@@ -86,37 +71,78 @@ def reference(
     return rows
 
 
+def scaled_heads(rows: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """(B, N, E) -> (B, H, N, D), times D^-1/4: half of the scale of a product of two."""
+    heads = split_heads(rows, num_heads)
+    scaled: torch.Tensor = heads * heads.shape[-1] ** -0.25
+    return scaled
+
+
+def landmark_means(rows: torch.Tensor, num_landmarks: int) -> torch.Tensor:
+    """(B, H, N, D) -> (B, H, L, D), means of N / L consecutive rows."""
+    batch, heads, _, head_size = rows.shape
+    return rows.reshape(batch, heads, num_landmarks, -1, head_size).mean(-2)
+
+
+def pseudo_inverse(matrix: torch.Tensor, per_head_init: int) -> torch.Tensor:
+    """(B, H, L, L) -> its Moore-Penrose inverse, by the iteration of the paper (equation 11)."""
+    import torch
+
+    column_sums = matrix.sum(-2, keepdim=True)
+    largest = column_sums.amax(-1, keepdim=True) if per_head_init else column_sums.max()
+    inverse = matrix.mT / largest
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    for _ in range(PINV_ITERATIONS):
+        product = matrix @ inverse
+        inner = 15 * identity - product @ (7 * identity - product)
+        inverse = (0.25 * inverse) @ (13 * identity - product @ inner)
+    return inverse
+
+
 def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
     """O(N * L) time and memory; landmarks, softmax and pseudo-inverse in float32."""
     query, key, value, mask, conv_weight = op.inputs
-    heads = Heads(op, query, mask)
-    scale = op.CastLike(op.Pow(op.Cast(heads.head_size, to=FLOAT32), -0.25), query)
-    q, v = op.Mul(heads.split(query), scale), heads.split(value)
-    k = op.Mul(heads.split(key), scale)
-    landmarks = op.reshape(op.attribute("num_landmarks"), 1)
-    q_landmarks, k_landmarks = (_landmarks(op, heads, rows, landmarks) for rows in (q, k))
-    k_landmarks_transposed = op.Transpose(k_landmarks, perm=[0, 1, 3, 2])
-
-    kernel_1 = _softmax(op, op.MatMul(q, k_landmarks_transposed))  # B, H, N, L
-    kernel_2 = _softmax(op, op.MatMul(q_landmarks, k_landmarks_transposed))  # B, H, L, L
-    scores_3 = op.Cast(op.MatMul(q_landmarks, op.Transpose(k, perm=[0, 1, 3, 2])), to=FLOAT32)
+    landmarks = Landmarks(op, Heads(op, query, mask), query, key)
+    heads = landmarks.heads
+    v = heads.split(value)
+    scores_3 = op.Cast(op.MatMul(landmarks.of_query, op.Transpose(landmarks.k, perm=[0, 1, 3, 2])), to=FLOAT32)
     padding = op.Unsqueeze(mask_equals(op, mask, PADDING), [1, 2])
     kernel_3 = op.Softmax(op.Where(padding, MASKED_SCORE, scores_3), axis=-1)  # B, H, L, N
 
-    summary = op.MatMul(_pseudo_inverse(op, kernel_2, landmarks), op.MatMul(kernel_3, op.Cast(v, to=FLOAT32)))
-    context = op.CastLike(op.MatMul(kernel_1, summary), value)
+    summary = op.MatMul(landmarks.inverse_of_kernel_2(), op.MatMul(kernel_3, op.Cast(v, to=FLOAT32)))
+    context = op.CastLike(op.MatMul(landmarks.kernel_1(), summary), value)
     return heads.join(op.Add(context, _convolution(op, v, conv_weight)))
 
 
-def _landmarks(op: BodyBuilder, heads: Heads, rows: ir.Value, landmarks: ir.Value) -> ir.Value:
-    """[B, H, N, D] -> means of N / L consecutive rows, [B, H, L, D]."""
-    segments = op.reshape(rows, heads.batch, heads.num_heads, landmarks, -1, heads.head_size)
-    mean = op.ReduceMean(op.Cast(segments, to=FLOAT32), [3], keepdims=0)
-    return op.CastLike(mean, rows)
+class Landmarks:
+    """Scaled queries and keys by head, their landmarks, and the two softmaxes between them, for ONNX bodies."""
 
+    def __init__(self, op: BodyBuilder, heads: Heads, query: ir.Value, key: ir.Value) -> None:
+        self._op, self.heads = op, heads
+        self._count = op.reshape(op.attribute("num_landmarks"), 1)
+        scale = op.CastLike(op.Pow(op.Cast(heads.head_size, to=FLOAT32), -0.25), query)
+        self.q, self.k = (op.Mul(heads.split(rows), scale) for rows in (query, key))  # B, H, N, D
+        self.of_query, of_key = self._means(self.q), self._means(self.k)  # B, H, L, D
+        self._of_key_transposed = op.Transpose(of_key, perm=[0, 1, 3, 2])
 
-def _softmax(op: BodyBuilder, scores: ir.Value) -> ir.Value:
-    return op.Softmax(op.Cast(scores, to=FLOAT32), axis=-1)
+    def _means(self, rows: ir.Value) -> ir.Value:
+        """[B, H, N, D] -> means of N / L consecutive rows, [B, H, L, D]."""
+        op, heads = self._op, self.heads
+        segments = op.reshape(rows, heads.batch, heads.num_heads, self._count, -1, heads.head_size)
+        mean = op.ReduceMean(op.Cast(segments, to=FLOAT32), [3], keepdims=0)
+        return op.CastLike(mean, rows)
+
+    def _softmax(self, rows: ir.Value) -> ir.Value:
+        op = self._op
+        return op.Softmax(op.Cast(op.MatMul(rows, self._of_key_transposed), to=FLOAT32), axis=-1)
+
+    def kernel_1(self) -> ir.Value:
+        """Every query against the keys' landmarks, float32 [B, H, N, L]."""
+        return self._softmax(self.q)
+
+    def inverse_of_kernel_2(self) -> ir.Value:
+        """Inverse of the queries' landmarks against the keys', float32 [B, H, L, L]."""
+        return _pseudo_inverse(self._op, self._softmax(self.of_query), self._count)
 
 
 def _pseudo_inverse(op: BodyBuilder, matrix: ir.Value, landmarks: ir.Value) -> ir.Value:

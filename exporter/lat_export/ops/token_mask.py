@@ -13,6 +13,7 @@ from lat_export.ops.onnx_types import FLOAT32, INT64
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
 
     from lat_export.ops.body import BodyBuilder
     from lat_export.ops.contract import StaticBounds
@@ -36,22 +37,25 @@ class GlobalTokens:
         indices: int64 [B, G], positions in the sequence, distinct within a row.
         valid: bool [B, G], false where a row has fewer than G globals.
         count: int64 [1], G >= 1 (one invalid slot where the batch has no global at all: no zero-size tensor arises).
+        most: int64 [1], the largest number of globals in a row; G where shapes cannot depend on data.
     """
 
     indices: ir.Value
     valid: ir.Value
     count: ir.Value
+    most: ir.Value
 
     @classmethod
     def find(cls, op: BodyBuilder, mask: ir.Value, bounds: StaticBounds) -> GlobalTokens:
         is_global = op.Cast(mask_equals(op, mask, GLOBAL), to=FLOAT32)
         if bounds.max_global is None:
-            most = op.ReduceMax(op.ReduceSum(is_global, [1], keepdims=0), [0], keepdims=1)
-            count = op.Max(op.Cast(most, to=INT64), [1])
+            in_a_row = op.ReduceMax(op.ReduceSum(is_global, [1], keepdims=0), [0], keepdims=1)
+            most = op.Cast(in_a_row, to=INT64)
+            count = op.Max(most, [1])
         else:
-            count = op.Min(op.size(mask, 1), [bounds.max_global])
+            most = count = op.Min(op.size(mask, 1), [bounds.max_global])
         found, indices = op.TopK(is_global, count, axis=1, outputs=2)
-        return cls(indices, op.Greater(found, 0.5), count)
+        return cls(indices, op.Greater(found, 0.5), count, most)
 
     def gather(self, op: BodyBuilder, rows: ir.Value) -> ir.Value:
         """[B, N, E] -> [B, G, E]."""
@@ -60,3 +64,16 @@ class GlobalTokens:
     def spread(self, op: BodyBuilder, rows: ir.Value) -> ir.Value:
         """The indices as int64 [B, G, E], the form that gathers and scatters whole rows of `rows` [B, N, E]."""
         return op.Expand(op.Unsqueeze(self.indices, [2]), op.dims(1, 1, op.size(rows, 2)))
+
+
+def global_columns(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """For references: (B, H, N, N) -> (B, H, N, G), the columns of the global tokens in their order.
+
+    G is the most global tokens in a row of the batch; where a row has fewer, its last columns are zero.
+    """
+    is_global = mask == GLOBAL
+    in_a_row = is_global.sum(-1)
+    place = is_global.int().argsort(dim=-1, descending=True, stable=True)[:, : int(in_a_row.max())]  # B, G
+    missing = (place.new_ones(place.shape).cumsum(-1) > in_a_row[:, None])[:, None, None, :]
+    columns = weights.gather(-1, place[:, None, None, :].expand(*weights.shape[:3], -1))
+    return columns.masked_fill(missing, 0)

@@ -21,18 +21,20 @@ _END = 2**31 - 1  # "to the end" for Slice
 class WindowBlocks:
     """The sequence cut into blocks of b rows; all sizes are int64 [1] computed in the graph."""
 
-    def __init__(self, op: BodyBuilder, query: ir.Value, mask: ir.Value) -> None:
+    def __init__(self, op: BodyBuilder, query: ir.Value, mask: ir.Value, *, hold_the_window: bool = False) -> None:
         """
         Args:
             query: [B, N, E].
             mask: int32 [B, N].
+            hold_the_window: blocks are never smaller than the window, however short the sequence.
         """
         self.op, self.mask = op, mask
         self.batch, self.length = op.size(self.mask, 0), op.size(self.mask, 1)
         self.width = op.size(query, 2)
-        # A sequence shorter than a block is one block of its own length: nothing is padded to W.
-        window = op.reshape(op.attribute("window"), 1)
-        self.block = op.Min(op.Max(window, [SMALLEST_BLOCK]), self.length)
+        self.block = op.Max(op.reshape(op.attribute("window"), 1), [SMALLEST_BLOCK])
+        if not hold_the_window:
+            # A sequence shorter than a block is one block of its own length: nothing is padded to W.
+            self.block = op.Min(self.block, self.length)
         self.blocks = op.Div(op.Sub(op.Add(self.length, self.block), [1]), self.block)
         self.tail = op.Sub(op.Mul(self.blocks, self.block), self.length)
         self.num_heads = op.reshape(op.attribute("num_heads"), 1)
@@ -81,6 +83,18 @@ class WindowBlocks:
         row = op.Unsqueeze(op.Range(block, op.Mul(block, 2), 1), [1])
         column = op.Unsqueeze(op.Range(0, op.Mul(block, 3), 1), [0])
         return op.LessOrEqual(op.Abs(op.Sub(column, row)), op.attribute("window"))
+
+    def window_columns(self) -> ir.Value:
+        """int64 [B, blocks, H, b, 2W + 1]: of the 3b keys of a row, those from W before it to W after it.
+
+        Only where the blocks hold the window.
+        """
+        op = self.op
+        block, window = op.Squeeze(self.block, [0]), op.attribute("window")
+        row = op.Unsqueeze(op.Range(block, op.Mul(block, 2), 1), [1])
+        offset = op.Unsqueeze(op.Range(op.Neg(window), op.Add(window, 1), 1), [0])
+        columns = op.Add(row, offset)
+        return op.Expand(columns, op.dims(self.batch, self.blocks, self.num_heads, 1, 1))
 
     def join(self, blocks: ir.Value) -> ir.Value:
         """[B, blocks, b, H, D] -> [B, N, E]."""

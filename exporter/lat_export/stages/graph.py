@@ -11,6 +11,7 @@ from lat_export.errors import InternalError
 from lat_export.onnx_file import save
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS
 from lat_export.stages.load import Loaded
+from lat_export.stages.signature import wanted_groups
 from lat_export.stages.trace import Traced
 from lat_export.targets.contract import PORTABLE_MODEL
 
@@ -38,11 +39,15 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     Raises:
         InternalError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
     """
+    import onnx_ir
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     program = traced.program
     found = _name_lat_nodes(program)
-    expected = loaded.checkpoint.family.expected_nodes(loaded.model.config)
+    family, config = loaded.checkpoint.family, loaded.model.config
+    expected = family.expected_nodes(config)
+    if wanted_groups(loaded.signature)["output_attentions"]:
+        expected |= family.probability_nodes(config)
     if found != expected:
         raise InternalError(
             "the traced graph does not have one node of each attention op a layer",
@@ -54,6 +59,9 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
         function = OPS[name].function()
         program.functions[function.identifier()] = function
     program.opset_imports[DOMAIN] = DOMAIN_VERSION
+    # The exporter cannot know a size that depends on data.
+    for value, tensor in zip(program.graph.outputs, loaded.signature.outputs, strict=True):
+        value.shape = onnx_ir.Shape(tensor.dims)
     # The exporter's stack traces hold paths of this machine and would make two exports differ.
     ClearMetadataAndDocStringPass()(program)
     path = folder / PORTABLE_MODEL

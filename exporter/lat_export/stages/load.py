@@ -90,6 +90,8 @@ def _load(spec: ModelSpec) -> Loaded:
     outputs, warnings = _outputs(family, task, missing, folder)
     signature = signature_of(family, task, model.config, outputs, spec)
     warnings += tuple(family.warnings(model.config, spec.options))
+    if "attentions" in spec.outputs:
+        warnings += tuple(family.attention_warnings(spec.options))
     return Loaded(Checkpoint(folder, family, signature, spec.options, warnings), model)
 
 

@@ -13,11 +13,11 @@ from lat_export.digest import file_sha256
 from lat_export.errors import InternalError, first_line
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, Loaded
-from lat_export.stages.signature import picked
-from lat_export.types import Range
+from lat_export.stages.signature import picked, wanted_groups
+from lat_export.types import Range, size_with_globals
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.golden import (
-    KEPT_BYTES_PER_OUTPUT,
+    KEPT_BYTES_PER_CASE,
     Golden,
     GoldenCase,
     GoldenWriter,
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def record(
-    loaded: Loaded, folder: Path, sizes: dict[str, Range] | None = None, kept_bytes: int = KEPT_BYTES_PER_OUTPUT
+    loaded: Loaded, folder: Path, sizes: dict[str, Range] | None = None, kept_bytes: int = KEPT_BYTES_PER_CASE
 ) -> Golden:
     """Run transformers' own modules over the case table and write the golden tensors into `folder`.
 
     Args:
         sizes: sizes that the artifacts are for; cases outside are not made.
-        kept_bytes: outputs larger than that keep only some positions of the sequence.
+        kept_bytes: outputs that are larger together keep only some positions of the sequence.
 
     Where transformers cannot run a case, the family's swapped module (the PyTorch references of the ops) does; the
     manifest says so case by case.
@@ -106,7 +106,10 @@ class _Reference:
 
         with torch.inference_mode(), quiet_transformers():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            outputs = model(**tensors, output_hidden_states=True)
+            outputs = model(**tensors, **wanted_groups(self._loaded.signature))
+            if model is self._loaded.model:
+                masks = {name: tensor for name, tensor in tensors.items() if name.endswith("_mask")}
+                outputs = self._loaded.checkpoint.family.mended(outputs, **masks)
         found = {spec.name: picked(outputs, spec.name).numpy() for spec in self._loaded.signature.outputs}
         self._check(found, inputs)
         return found
@@ -116,8 +119,9 @@ class _Reference:
         signature = self._loaded.signature
         sizes = dict(zip(signature.token_dims, inputs["attention_mask"].shape, strict=True))
         sizes["*".join(str(dim) for dim in signature.token_dims[:-1])] = inputs["attention_mask"][..., 0].size
+        most_globals = signature.most_globals(inputs)
         for spec in signature.outputs:
-            expected = tuple(sizes.get(dim, dim) for dim in spec.dims)
+            expected = tuple(sizes.get(dim, size_with_globals(dim, most_globals)) for dim in spec.dims)
             if outputs[spec.name].shape != expected:
                 raise ValueError(f"{spec.name} has shape {outputs[spec.name].shape} instead of {expected}")
             if not np.isfinite(outputs[spec.name]).all():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InputError
 from lat_export.families import Family, Limits
 from lat_export.tasks import Task
-from lat_export.types import ModelSpec, Range, Signature, TensorSpec
+from lat_export.types import OPTIONAL_OUTPUTS, ModelSpec, Range, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -41,9 +41,9 @@ def signature_of(
         task=task.name,
         inputs=tuple(_inputs(family, task, config, limits, spec.inputs)),
         outputs=tuple(
-            TensorSpec(name, "float32", tuple(sizes.get(dim, dim) for dim in dims))
-            for name, dims in (*task.outputs, *_hidden_states(task, config, spec.outputs))
-            if name in outputs or name.startswith("hidden_states.")
+            TensorSpec(name, "float32", tuple(sizes.get(str(dim), dim) for dim in dims))
+            for name, dims in (*task.outputs, *_optional_outputs(family, task, config, spec))
+            if name in outputs or is_optional(name)
         ),
         pad_token_id=config.pad_token_id,
         max_tokens=limits.max_tokens,
@@ -72,14 +72,27 @@ def _inputs(
         yield TensorSpec("position_ids", "int64", task.input_dims, limits.position_rows)
 
 
-def _hidden_states(
-    task: Task, config: PreTrainedConfig, optional: tuple[str, ...]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The embeddings' output and that of every layer; the choices of a question are rows of their own."""
-    if "hidden_states" in optional:
-        rows = "*".join(task.input_dims[:-1])
+def _optional_outputs(
+    family: Family, task: Task, config: PreTrainedConfig, spec: ModelSpec
+) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """The states of all layers, the embeddings' first, and attentions; a question's choices are rows of their own."""
+    rows = "*".join(task.input_dims[:-1])
+    if "hidden_states" in spec.outputs:
         for index in range(config.num_hidden_layers + 1):
             yield f"hidden_states.{index}", (rows, "sequence", "hidden")
+    if "attentions" in spec.outputs:
+        yield from family.attentions(config, spec.options, rows)
+
+
+def is_optional(output: str) -> bool:
+    """Whether an output is one of a group that is only there when asked for."""
+    return "." in output
+
+
+def wanted_groups(signature: Signature) -> dict[str, bool]:
+    """The arguments with which a PyTorch model gives the optional outputs of a signature."""
+    groups = {spec.name.partition(".")[0] for spec in signature.outputs if is_optional(spec.name)}
+    return {f"output_{group}": group in groups for group in OPTIONAL_OUTPUTS}
 
 
 def picked(outputs: Any, name: str) -> Any:

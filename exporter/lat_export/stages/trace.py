@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InternalError
 from lat_export.ops import OPSET_VERSION
 from lat_export.stages.load import Loaded
-from lat_export.stages.signature import picked
+from lat_export.stages.signature import picked, wanted_groups
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -79,6 +79,7 @@ def _caller(loaded: Loaded) -> torch.nn.Module:
 
     inputs = [spec.name for spec in loaded.signature.inputs]
     outputs = [spec.name for spec in loaded.signature.outputs]
+    groups = wanted_groups(loaded.signature)
 
     class Caller(torch.nn.Module):
         """The signature's inputs in, its outputs out, both in order."""
@@ -88,7 +89,7 @@ def _caller(loaded: Loaded) -> torch.nn.Module:
             self.model = loaded.checkpoint.family.swapped(loaded.model, loaded.checkpoint.options)
 
         def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
-            given = self.model(**dict(zip(inputs, tensors, strict=True)), output_hidden_states=True)
+            given = self.model(**dict(zip(inputs, tensors, strict=True)), **groups)
             return tuple(picked(given, name) for name in outputs)
 
     return Caller().eval()

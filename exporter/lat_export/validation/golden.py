@@ -20,8 +20,8 @@ FORMAT_VERSION = 1
 TENSORS_FILE = "golden.safetensors"
 MANIFEST_FILE = "golden.json"
 
-# A longer output keeps rows spread evenly over the sequence, first and last included: each depends on all layers below.
-KEPT_BYTES_PER_OUTPUT = 16 * 2**20
+# Larger outputs keep rows spread evenly over the sequence, first and last included: each depends on all layers below.
+KEPT_BYTES_PER_CASE = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GoldenCase:
     """One case with what PyTorch computed for it.
 
     Attributes:
-        outputs: by name; where `rows` is not None, axis 1 holds only those positions of the sequence.
+        outputs: by name; where `rows` is not None, only those positions of the sequence.
         computed_by: "transformers", or "lat-export reference" where transformers cannot run the case.
         why_reference: transformers' own error, where it could not run.
     """
@@ -45,16 +45,22 @@ class GoldenCase:
 def kept_rows(
     outputs: dict[str, np.ndarray[Any, Any]], signature: Signature, kept_bytes: int
 ) -> np.ndarray[Any, Any] | None:
-    """Positions to keep where the largest token-level output is over `kept_bytes`; None to keep all."""
+    """Positions to keep where the token-level outputs are over `kept_bytes` together; None to keep all."""
     import numpy as np
 
-    token_level = [outputs[spec.name] for spec in signature.outputs if spec.dims[1:2] == ("sequence",)]
-    largest = max(token_level, key=lambda array: array.nbytes, default=None)
-    if largest is None or largest.nbytes <= kept_bytes:
+    axes = _sequence_axes(signature)
+    total = sum(outputs[name].nbytes for name in axes)
+    if total <= kept_bytes:
         return None
-    tokens = largest.shape[1]
-    count = max(2, tokens * kept_bytes // largest.nbytes)
+    name, axis = next(iter(axes.items()))
+    tokens = outputs[name].shape[axis]
+    count = max(2, tokens * kept_bytes // total)
     return np.unique(np.linspace(0, tokens - 1, count).round().astype(np.int64))
+
+
+def _sequence_axes(signature: Signature) -> dict[str, int]:
+    """The first axis of every token-level output that counts tokens."""
+    return {spec.name: spec.dims.index("sequence") for spec in signature.outputs if "sequence" in spec.dims[1:]}
 
 
 def take_rows(
@@ -63,8 +69,8 @@ def take_rows(
     """The outputs with only the kept rows of those that have a sequence axis."""
     if rows is None:
         return outputs
-    token_level = {spec.name for spec in signature.outputs if spec.dims[1:2] == ("sequence",)}
-    return {name: array[:, rows] if name in token_level else array for name, array in outputs.items()}
+    axes = _sequence_axes(signature)
+    return {name: array.take(rows, axes[name]) if name in axes else array for name, array in outputs.items()}
 
 
 class GoldenWriter:
