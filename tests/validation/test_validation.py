@@ -110,8 +110,8 @@ def test_long_outputs_keep_evenly_spread_rows(signature: Signature) -> None:
     assert rows is not None
     assert (rows[0], rows[-1]) == (0, 4095)
     assert len(rows) == 512  # two outputs of 4 bytes a token
-    assert take_rows(outputs, rows, signature)["start_logits"].shape == (1, 1024)
-    assert kept_rows(outputs, signature, kept_bytes=4096 * 4) is None
+    assert take_rows(outputs, rows, signature)["start_logits"].shape == (1, 512)
+    assert kept_rows(outputs, signature, kept_bytes=2 * 4096 * 4) is None
 
 
 def test_export_that_computes_something_else_fails(
