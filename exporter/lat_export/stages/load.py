@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InputError, first_line
 from lat_export.families import Family, family_of
 from lat_export.quiet import quiet_transformers
+from lat_export.stages.keras_weights import read_keras_weights
 from lat_export.stages.signature import signature_of
 from lat_export.tasks import TASKS, Task, task_named
 from lat_export.types import ModelSpec, Options, Signature
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+KERAS_WEIGHTS = "tf_model.h5"
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,6 +35,8 @@ TOKENIZER_FILES = (
 )
 HUB_PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 HUB_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+# Tensors that older releases of transformers saved, and newer ones make.
+BUFFERS = (".position_ids", ".token_type_ids")
 WHERE = {"stage": "load"}
 
 
@@ -86,8 +91,9 @@ def _load(spec: ModelSpec) -> Loaded:
     family = family_of(str(raw_config.get("model_type")))
     task = _task(spec.task, raw_config, family)
     _check_weights(folder, allow_pickle=spec.allow_pickle)
-    model, missing = _model(folder, family, task, raw_config)
+    model, missing, unused = _model(folder, family, task, raw_config)
     outputs, warnings = _outputs(family, task, missing, folder)
+    warnings += _note_on_unused(unused, task)
     signature = signature_of(family, task, model.config, outputs, spec)
     warnings += tuple(family.warnings(model.config, spec.options))
     if "attentions" in spec.outputs:
@@ -110,7 +116,10 @@ def _from_hub(spec: ModelSpec) -> Path:
 
     patterns = [*HUB_FILES, *(HUB_PICKLES if spec.allow_pickle else ())]
     try:
-        return Path(snapshot_download(spec.model, allow_patterns=patterns))
+        folder = Path(snapshot_download(spec.model, allow_patterns=patterns))
+        if not any((folder / name).is_file() for name in (*SAFE_WEIGHTS, *PICKLED_WEIGHTS)):
+            snapshot_download(spec.model, allow_patterns=[KERAS_WEIGHTS])  # the same folder
+        return folder
     except Exception as error:  # the hub's client raises errors of several libraries
         raise InputError(
             f"{spec.model!r} is neither a folder nor a model that could be fetched from the hub",
@@ -158,8 +167,16 @@ def _task(name: str | None, raw_config: dict[str, Any], family: Family) -> Task:
 
 
 def _check_weights(folder: Path, *, allow_pickle: bool) -> None:
-    if any((folder / name).is_file() for name in SAFE_WEIGHTS):
+    if any((folder / name).is_file() for name in (*SAFE_WEIGHTS, KERAS_WEIGHTS)):
         return
+    if (folder / f"{KERAS_WEIGHTS}.index.json").is_file():
+        raise InputError(
+            "the TensorFlow checkpoint is cut into shards, which is not supported",
+            got=f"{KERAS_WEIGHTS}.index.json",
+            expected=f"one {KERAS_WEIGHTS}",
+            hint="with transformers 4 and TensorFlow: save_pretrained(..., max_shard_size='100GB')",
+            where=WHERE,
+        )
     if any((folder / name).is_file() for name in PICKLED_WEIGHTS):
         if allow_pickle:
             return
@@ -173,32 +190,39 @@ def _check_weights(folder: Path, *, allow_pickle: bool) -> None:
     raise InputError(
         "the checkpoint folder has no weights",
         got=folder,
-        expected=" or ".join(SAFE_WEIGHTS),
+        expected=" or ".join((*SAFE_WEIGHTS, KERAS_WEIGHTS)),
         hint="if the model is on the hub as a pickle only, and you trust its origin, add --allow-pickle",
         where=WHERE,
     )
 
 
-def _model(folder: Path, family: Family, task: Task, raw_config: dict[str, Any]) -> tuple[PreTrainedModel, set[str]]:
-    """The model in eval mode, and the names of its parameters that the checkpoint does not have."""
+def _model(
+    folder: Path, family: Family, task: Task, raw_config: dict[str, Any]
+) -> tuple[PreTrainedModel, set[str], list[str]]:
+    """The model in eval mode, the parameters that the checkpoint does not have, and its tensors that are none."""
     import torch
     import transformers
 
     model_class = getattr(transformers, family.class_prefix + task.class_suffix)
     safe = any((folder / name).is_file() for name in SAFE_WEIGHTS)
     overrides = family.construction_overrides(raw_config)
+    keras = None if safe or not (folder / KERAS_WEIGHTS).is_file() else read_keras_weights(folder / KERAS_WEIGHTS)
     try:
         with quiet_transformers():
             model, info = model_class.from_pretrained(
-                folder,
+                folder if keras is None else None,
+                config=model_class.config_class.from_pretrained(
+                    folder,
+                    return_dict=True,
+                    chunk_size_feed_forward=0,  # the same numbers, and any length: chunks must divide the sequence
+                    **overrides,
+                ),
+                state_dict=keras,
                 dtype=torch.float32,
                 use_safetensors=safe,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are an error, but one with names and sizes: see below
                 local_files_only=True,
-                chunk_size_feed_forward=0,  # the same numbers, and any length: chunks must divide the sequence
-                return_dict=True,
-                **overrides,
             )
     except Exception as error:  # transformers, safetensors and torch each raise their own
         raise _loading_error(error) from error
@@ -223,12 +247,21 @@ def _model(folder: Path, family: Family, task: Task, raw_config: dict[str, Any])
         )
     for name in overrides:
         setattr(model.config, name, raw_config[name])
-    return model.eval(), set(info["missing_keys"])
+    return model.eval(), set(info["missing_keys"]), sorted(info["unexpected_keys"])
 
 
 def _is_of_the_body(name: str) -> bool:
-    """Whether a parameter is of the layers, which every task has; heads and poolers come and go with the task."""
-    return "encoder.layer." in name
+    """Whether a parameter is of the part that every task has; heads and poolers come and go with the task."""
+    return "encoder." in name or ("embeddings." in name and not name.endswith(BUFFERS))
+
+
+def _note_on_unused(unused: list[str], task: Task) -> tuple[str, ...]:
+    """Every tensor of the checkpoint is a parameter, or told here."""
+    modules = Counter(name.rpartition(".")[0] or name for name in unused if not name.endswith(BUFFERS))
+    if not modules:
+        return ()
+    parts = ", ".join(f"{module} ({count} tensors)" for module, count in modules.items())
+    return (f"{task.name} has no use for these weights of the checkpoint: {parts}",)
 
 
 def _loading_error(error: Exception) -> InputError:

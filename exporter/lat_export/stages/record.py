@@ -58,7 +58,7 @@ def origin(checkpoint: Checkpoint) -> dict[str, Any]:
     import torch
     import transformers
 
-    parts = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*")
+    parts = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "tf_model.h5")
     files = sorted(path for part in parts for path in checkpoint.folder.glob(part))
     return {
         "checkpoint_sha256": {path.name: file_sha256(path) for path in files},
