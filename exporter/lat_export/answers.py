@@ -103,22 +103,24 @@ def best_choice(read: Read) -> dict[str, Any]:
 
 
 def entities(read: Read) -> dict[str, Any]:
-    """{"entities": [{"label", "score", "text", "start", "end"}, ...]}: neighbours of one label joined, O left out."""
+    """{"entities": [{"label", "score", "text", "start", "end"}, ...]}: neighbours of one label joined, O left out.
+
+    As transformers' pipeline with aggregation "simple", but for entities without a character.
+    """
     encoding = read.encodings[0]
     scores = softmax(read.outputs["logits"][0])
     groups: list[dict[str, Any]] = []
     for place, (start, end) in enumerate(encoding.offsets):
-        if encoding.special_tokens_mask[place] or start == end:
+        if encoding.special_tokens_mask[place]:
             continue
         index = int(scores[place].argmax())
         prefix, _, name = read.label(index).rpartition("-")
         previous = groups[-1] if groups else None
-        if previous and previous["label"] == name and previous["place"] == place - 1 and prefix != "B":
+        if previous and previous["label"] == name and prefix != "B":
             previous["scores"].append(float(scores[place, index]))
-            previous.update(end=end, place=place)
+            previous["end"] = end
         else:
-            row = {"label": name, "scores": [float(scores[place, index])], "start": start, "end": end, "place": place}
-            groups.append(row)
+            groups.append({"label": name, "scores": [float(scores[place, index])], "start": start, "end": end})
     return {
         "entities": [
             {
@@ -129,7 +131,7 @@ def entities(read: Read) -> dict[str, Any]:
                 "end": group["end"],
             }
             for group in groups
-            if group["label"] != "O"
+            if group["label"] != "O" and group["start"] < group["end"]
         ]
     }
 

@@ -13,6 +13,7 @@ from lat_export.stages.bundle import TOKENIZER_FOLDER, Bundle, read_bundle
 from lat_export.targets import PORTABLE_MODEL
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.targets.ort import OPTIMISED_MODEL
+from lat_export.tokenizer_file import read_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,18 +71,13 @@ def _check(request: Request, task: str) -> None:
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    path = bundle.folder / TOKENIZER_FOLDER / "tokenizer.json"
-    if not path.is_file():
+    tokenizer = read_tokenizer(bundle.folder / TOKENIZER_FOLDER)
+    if tokenizer is None:
         raise InputError(
             "the bundle has no tokenizer.json",
             got=bundle.folder,
             hint="save the tokenizer beside the checkpoint (tokenizer.save_pretrained) and export again",
         )
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     return tokenizer
 
 

@@ -15,12 +15,14 @@ class Task:
         class_suffix: with the family's class prefix it names the class in transformers.
         outputs: (name, dims) as transformers names them; "hidden", "vocab" and "labels" stand for sizes of the config.
         input_dims: dims of every token input.
+        two_texts: whether a row is a pair of texts: question and document, text and choice.
     """
 
     name: str
     class_suffix: str
     outputs: tuple[tuple[str, tuple[str, ...]], ...]
     input_dims: tuple[str, ...] = ("batch", "sequence")
+    two_texts: bool = False
 
 
 TASKS: dict[str, Task] = {
@@ -41,12 +43,14 @@ TASKS: dict[str, Task] = {
             "ForMultipleChoice",
             (("logits", ("batch", "choices")),),
             input_dims=("batch", "choices", "sequence"),
+            two_texts=True,
         ),
         Task("token-classification", "ForTokenClassification", (("logits", ("batch", "sequence", "labels")),)),
         Task(
             "question-answering",
             "ForQuestionAnswering",
             (("start_logits", ("batch", "sequence")), ("end_logits", ("batch", "sequence"))),
+            two_texts=True,
         ),
     )
 }

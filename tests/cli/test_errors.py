@@ -162,6 +162,12 @@ def test_truncated_safetensors(keep: int, copy: Path, out: Path) -> None:
     assert "the safetensors file is truncated or damaged" in fails(out, copy, "--to", "onnx")
 
 
+def test_damaged_tokenizer(copy: Path, out: Path) -> None:
+    (copy / "tokenizer.json").write_text('{"model": ')
+    error = fails(out, copy, "--to", "onnx")
+    assert "tokenizer.json cannot be read" in error
+
+
 def test_range_in_the_wrong_order(out: Path) -> None:
     error = fails(out, FILL_MASK, "--to", "trt-rtx", "--seq", "4096:1024:512")
     assert "1 <= MIN <= OPT <= MAX" in error

@@ -14,16 +14,18 @@ from lat_export.quiet import quiet_transformers
 from lat_export.stages.keras_weights import read_keras_weights
 from lat_export.stages.signature import signature_of
 from lat_export.tasks import TASKS, Task, task_named
+from lat_export.tokenizer_file import TOKENIZER_FILE, read_tokenizer
 from lat_export.types import ModelSpec, Options, Signature
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 KERAS_WEIGHTS = "tf_model.h5"
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_FILES = (
-    "tokenizer.json",
+    TOKENIZER_FILE,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -94,6 +96,9 @@ def _load(spec: ModelSpec) -> Loaded:
     model, missing, unused = _model(folder, family, task, raw_config)
     outputs, warnings = _outputs(family, task, missing, folder)
     warnings += _note_on_unused(unused, task)
+    tokenizer = read_tokenizer(folder)  # even where nothing is asked of it: a damaged one would be found too late
+    if task.two_texts and model.config.type_vocab_size > 1 and "token_type_ids" not in spec.inputs:
+        warnings += _note_on_token_types(tokenizer)
     signature = signature_of(family, task, model.config, outputs, spec)
     warnings += tuple(family.warnings(model.config, spec.options))
     if "attentions" in spec.outputs:
@@ -262,6 +267,16 @@ def _note_on_unused(unused: list[str], task: Task) -> tuple[str, ...]:
         return ()
     parts = ", ".join(f"{module} ({count} tensors)" for module, count in modules.items())
     return (f"{task.name} has no use for these weights of the checkpoint: {parts}",)
+
+
+def _note_on_token_types(tokenizer: Tokenizer | None) -> tuple[str, ...]:
+    """Older releases of transformers passed the numbers that ALBERT's and BERT's tokenizers give; 5 does not."""
+    if tokenizer is None or 1 not in tokenizer.encode("a", "b").type_ids:
+        return ()
+    return (
+        "the tokenizer gives the second text token type 1, and this export takes every token for type 0, as "
+        "transformers 5 does; if the model was trained with both types, add --inputs token_type_ids",
+    )
 
 
 def _loading_error(error: Exception) -> InputError:
