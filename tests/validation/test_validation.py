@@ -170,6 +170,16 @@ def test_golden_check_finds_a_changed_byte(tmp_path: Path) -> None:
         check_goldens(tmp_path)
 
 
+def test_golden_check_finds_a_changed_manifest(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "yoso" / "text-classification", tmp_path / "task")
+    manifest = tmp_path / "task" / "golden.json"
+    manifest.write_text(
+        manifest.read_text().replace('"lat-export reference"', '"transformers"', 1).replace("none", "no")
+    )
+    with pytest.raises(ParityError, match=r"golden\.json was changed after it was written"):
+        check_goldens(tmp_path)
+
+
 def test_golden_check_finds_another_checkpoint(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "longformer" / "text-classification", tmp_path / "task")
     weights = tmp_path / "task" / "checkpoint" / "model.safetensors"
@@ -183,7 +193,7 @@ def test_golden_check_finds_another_checkpoint(tmp_path: Path) -> None:
 def test_golden_of_another_format_is_refused(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "longformer" / "text-classification", tmp_path / "task")
     manifest = tmp_path / "task" / "golden.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(InputError, match="another format version"):
         Golden(tmp_path / "task")
 

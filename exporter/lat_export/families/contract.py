@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from lat_export.types import Options
+
+
+# Relative size of the move, in standard deviations: 64 float32 roundings. Hash codes then flip about 64 times as often
+# as between two float32 programs, and outputs, by the square root of that, move about 8 times as far: a band that
+# right programs do not leave, and that hardly ever is empty where one of them flips a single code.
+SHAKEN_BY = 64 * 2.0**-23
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,16 @@ class Family(ABC):
     def attention_warnings(self, options: Options) -> list[str]:
         """What a user of `--outputs attentions` should know."""
         return ["attentions are computed beside the attention itself, in standard ops: slower, and with more memory"]
+
+    def shaken(
+        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int
+    ) -> AbstractContextManager[Any] | None:
+        """While it is open, `swapped` computes with queries and keys moved by `SHAKEN_BY`.
+
+        For attention that hangs on the sign of numbers which may be near zero, so that two right programs differ by
+        more than rounding; None where it does not. How far the outputs move is how far such programs may differ.
+        """
+        return None
 
     def mended(self, outputs: Any, attention_mask: torch.Tensor, **masks: torch.Tensor) -> Any:
         """transformers' outputs, in the shapes that its documentation gives, where its code gives others."""

@@ -6,14 +6,15 @@ transformers' embeddings, layers and heads trace as they are; the attention and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 
 from lat_export.errors import InputError
 from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
-from lat_export.families.contract import Family, Limits
+from lat_export.families.contract import SHAKEN_BY, Family, Limits
 from lat_export.ops import OPS
 from lat_export.ops.bernoulli_expectation import expected_collisions
 from lat_export.ops.lsh_cumulation import collisions
@@ -55,6 +56,7 @@ class HashedSelfAttention(SelfAttention):
         self.attention = attention
         self.num_hash = options.num_hash or attention.num_hash
         self.weights_wanted = options.semantics == "paper"
+        self.shaken_from: torch.Generator | None = None
         if not attention.use_expectation:
             self.projection: torch.Tensor
             projection = draw_projection(
@@ -86,6 +88,10 @@ class HashedSelfAttention(SelfAttention):
         """(B, N, E) -> (B, N, E), before the output projection."""
         source = self.attention
         query, key, value = source.query(hidden_states), source.key(hidden_states), source.value(hidden_states)
+        if self.shaken_from is not None:
+            query, key = (
+                rows * (1 + SHAKEN_BY * torch.randn(rows.shape, generator=self.shaken_from)) for rows in (query, key)
+            )
         shared = {"num_heads": source.num_attention_heads, "hash_code_len": source.hash_code_len}
         if source.use_expectation:
             context = OPS["BernoulliExpectation"](query, key, value, masks.tokens, **shared)
@@ -127,6 +133,19 @@ def draw_projection(
     return torch.cat(blocks, dim=-1)[:, :head_size, :columns].contiguous()
 
 
+@contextmanager
+def _shaken(swapped: torch.nn.Module, seed: int) -> Iterator[None]:
+    attentions = [module for module in swapped.modules() if isinstance(module, HashedSelfAttention)]
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        for attention in attentions:
+            attention.shaken_from = generator
+        yield
+    finally:
+        for attention in attentions:
+            attention.shaken_from = None
+
+
 class Yoso(Family):
     """uw-madison/yoso-4096 and all that has `model_type` yoso."""
 
@@ -165,6 +184,11 @@ class Yoso(Family):
         if not config.use_expectation:
             return "transformers has no sampled attention on a CPU"
         return super().why_not_transformers(config, options)
+
+    def shaken(
+        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int
+    ) -> AbstractContextManager[Any] | None:
+        return None if config.use_expectation else _shaken(swapped, seed)
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BernoulliExpectation" if config.use_expectation else "LshCumulation": config.num_hidden_layers}

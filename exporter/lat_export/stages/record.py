@@ -16,6 +16,7 @@ from lat_export.stages.load import Checkpoint, Loaded
 from lat_export.stages.signature import picked, wanted_groups
 from lat_export.types import Range, size_with_globals
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
+from lat_export.validation.compare import difference
 from lat_export.validation.golden import (
     KEPT_BYTES_PER_CASE,
     Golden,
@@ -27,6 +28,9 @@ from lat_export.validation.golden import (
 
 if TYPE_CHECKING:
     import torch
+
+
+NOISE_SEEDS = (1, 2)
 
 
 def record(
@@ -47,8 +51,9 @@ def record(
     for case in case_table(signature, sizes):
         inputs = case_inputs(signature, case)
         outputs, computed_by, why = reference(case, inputs)
+        noise = reference.noise(inputs, outputs)
         rows = kept_rows(outputs, signature, kept_bytes)
-        writer.add(GoldenCase(case, inputs, take_rows(outputs, rows, signature), rows, computed_by, why))
+        writer.add(GoldenCase(case, inputs, take_rows(outputs, rows, signature), rows, computed_by, why, noise))
     writer.close()
     return Golden(folder)
 
@@ -74,7 +79,29 @@ class _Reference:
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
-        self._swapped: torch.nn.Module | None = None
+        self._made: torch.nn.Module | None = None
+
+    def _swapped(self) -> torch.nn.Module:
+        if self._made is None:
+            checkpoint = self._loaded.checkpoint
+            self._made = checkpoint.family.swapped(self._loaded.model, checkpoint.options).eval()
+        return self._made
+
+    def noise(
+        self, inputs: dict[str, np.ndarray[Any, Any]], outputs: dict[str, np.ndarray[Any, Any]]
+    ) -> dict[str, float]:
+        """How far right programs may be from `outputs`, as relative L2 by name; empty where rounding is all."""
+        family, config = self._loaded.checkpoint.family, self._loaded.model.config
+        found: dict[str, float] = {}
+        for seed in NOISE_SEEDS:
+            shaken = family.shaken(config, self._swapped(), seed)
+            if shaken is None:
+                return {}
+            with shaken:
+                moved = self._run(self._swapped(), inputs)
+            for name, array in outputs.items():
+                found[name] = max(found.get(name, 0.0), difference(moved[name], array).relative_l2)
+        return found
 
     def __call__(
         self, case: Case, inputs: dict[str, np.ndarray[Any, Any]]
@@ -88,12 +115,8 @@ class _Reference:
                 if "allocate memory" in str(error):
                     raise
                 why = first_line(error)
-        if self._swapped is None:
-            self._swapped = self._loaded.checkpoint.family.swapped(
-                self._loaded.model, self._loaded.checkpoint.options
-            ).eval()
         try:
-            return self._run(self._swapped, inputs), "lat-export reference", why
+            return self._run(self._swapped(), inputs), "lat-export reference", why
         except Exception as error:
             raise InternalError(
                 "neither transformers nor the reference can run a case",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from lat_export.validation.cases import Case
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TENSORS_FILE = "golden.safetensors"
 MANIFEST_FILE = "golden.json"
 
@@ -32,6 +33,8 @@ class GoldenCase:
         outputs: by name; where `rows` is not None, only those positions of the sequence.
         computed_by: "transformers", or "lat-export reference" where transformers cannot run the case.
         why_reference: transformers' own error, where it could not run.
+        noise: for sampled attention, by output: the relative L2 by which right programs may differ, because a hash code
+            flips where a projection is near zero (see `lat_export.families.Family.shaken`).
     """
 
     case: Case
@@ -40,6 +43,7 @@ class GoldenCase:
     rows: np.ndarray[Any, Any] | None
     computed_by: str
     why_reference: str | None = None
+    noise: dict[str, float] = field(default_factory=dict)
 
 
 def kept_rows(
@@ -73,6 +77,12 @@ def take_rows(
     return {name: array.take(rows, axes[name]) if name in axes else array for name, array in outputs.items()}
 
 
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its own digest."""
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 class GoldenWriter:
     """Collects cases; `close` writes the two files."""
 
@@ -101,6 +111,7 @@ class GoldenWriter:
                 "case": vars(golden.case),
                 "computed_by": golden.computed_by,
                 "why_reference": golden.why_reference,
+                "noise": golden.noise,
                 "rows": "all" if golden.rows is None else len(golden.rows),
             }
         )
@@ -118,6 +129,7 @@ class GoldenWriter:
             "tensors_sha256": file_sha256(tensors),
             "cases": self._cases,
         }
+        manifest["manifest_sha256"] = manifest_digest(manifest)
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
@@ -145,14 +157,17 @@ class Golden:
                 expected=FORMAT_VERSION,
                 hint="make them again with lat-export golden make",
             )
-        digest = file_sha256(self._tensors)
-        if digest != self.manifest["tensors_sha256"]:
-            raise ParityError(
-                f"{TENSORS_FILE} was changed after it was written",
-                got=digest,
-                expected=self.manifest["tensors_sha256"],
-                hint="make it again with lat-export golden make",
-            )
+        for name, digest, written in (
+            (MANIFEST_FILE, manifest_digest(self.manifest), self.manifest.get("manifest_sha256")),
+            (TENSORS_FILE, file_sha256(self._tensors), self.manifest.get("tensors_sha256")),
+        ):
+            if digest != written:
+                raise ParityError(
+                    f"{name} was changed after it was written",
+                    got=digest,
+                    expected=written,
+                    hint="make it again with lat-export golden make",
+                )
         self.signature = Signature.from_json(self.manifest["signature"])
 
     def note_on_reference(self) -> str | None:
@@ -185,4 +200,5 @@ class Golden:
                     rows,
                     row["computed_by"],
                     row["why_reference"],
+                    row["noise"],
                 )
