@@ -136,12 +136,20 @@ def model(
 
 @cli.command()
 @click.argument("bundle", type=FOLDER)
+@click.option("--against", type=FOLDER, help="Folder with golden tensors.  [default: the bundle's own]")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Runs that must agree in bits."
+)
+@click.option("--tolerances", type=FOLDER, help="JSON file of tolerances; the report holds it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def validate(bundle: Path, as_json: bool) -> None:
+def validate(bundle: Path, against: Path | None, repeat: int, tolerances: Path | None, as_json: bool) -> None:
     """Check every file of BUNDLE and compare what it computes with PyTorch's golden tensors."""
     from lat_export.revalidation import revalidate
+    from lat_export.validation.check import Judge
+    from lat_export.validation.tolerance import Tolerances
 
-    report = revalidate(bundle, tell)
+    judge = Judge(Tolerances.read(tolerances) if tolerances else Tolerances(), repeat=repeat)
+    report = revalidate(bundle, judge, against, tell)
     _print_report(report, as_json)
     if report.parity_lost:
         sys.exit(EXIT_CHECK_FAILED)

@@ -19,6 +19,7 @@ from lat_export.stages.validate import validate
 from lat_export.staging import staged
 from lat_export.targets import available_target
 from lat_export.types import ModelSpec
+from lat_export.validation.check import Judge
 from lat_export.validation.report import Report
 
 Tell = Callable[[str], None]
@@ -67,7 +68,9 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         report = None
         if spec.validate:
             with _timed("validate", tell):
-                report = validate(staging.folder, target, lowered.plan, built.forms, golden, staging.scratch, tell)
+                judge = Judge(target=target.name, ops=tuple(graph.lat_nodes))
+                scratch = staging.scratch
+                report = validate(staging.folder, target, lowered.plan, built.forms, golden, scratch, judge, tell)
             _demand_parity(report)
         with _timed("bundle", tell):
             write_bundle(staging.folder, checkpoint, graph, lowered, target, built, report, warnings.told)

@@ -18,7 +18,7 @@ from lat_export.revalidation import revalidate
 from lat_export.stages import graph as graph_stage
 from lat_export.types import ModelSpec, Range, Signature
 from lat_export.validation.cases import GLOBALS, PADDINGS, USUAL_CHOICES, Case, case_inputs, case_table
-from lat_export.validation.compare import difference
+from lat_export.validation.compare import difference, not_comparable
 from lat_export.validation.golden import Golden, kept_rows, take_rows
 from lat_export.validation.report import FAILED, Report, Row, SubjectReport
 
@@ -61,7 +61,7 @@ def test_small_outputs_near_zero_are_judged_by_their_usual_size() -> None:
 
 
 def test_report_is_json_whatever_it_found() -> None:
-    row = Row("case", "logits", float("inf"), float("nan"), 0.0, 1e-5, FAILED)
+    row = Row("case", "logits", **vars(not_comparable(nan=1)), tolerance=1e-5, verdict=FAILED)
     text = json.dumps(Report((SubjectReport("x", (row,)),), {}).to_json(), allow_nan=False)
     assert json.loads(text)["subjects"][0]["rows"][0]["max_abs"] is None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export import __version__
 from lat_export.digest import file_sha256
+from lat_export.environment import versions
 from lat_export.errors import InputError, ParityError
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
 from lat_export.types import Range, Signature
@@ -37,7 +37,6 @@ ROLES = {
     REPORT_FILE: "report",
     "config.json": "config",
 }
-RECORDED_PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def write_bundle(
         "build": {"seconds": round(built.build_s, 3), **built.details},
         "validated": None if report is None else {s.subject: s.verdict for s in report.subjects},
         "warnings": warnings,
-        "versions": _versions(),
+        "versions": versions(),
         "files": {
             name: {"sha256": file_sha256(path), "bytes": path.stat().st_size, "role": roles.get(name, "tokenizer")}
             for path in sorted(folder.rglob("*"))
@@ -113,10 +112,6 @@ def _copy_checkpoint_files(checkpoint: Checkpoint, folder: Path) -> None:
     for path in checkpoint.tokenizer_files:
         (folder / TOKENIZER_FOLDER).mkdir(exist_ok=True)
         shutil.copyfile(path, folder / TOKENIZER_FOLDER / path.name)
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def is_bundle(folder: Path) -> bool:

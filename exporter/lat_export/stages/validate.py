@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lat_export.targets import BuildPlan, Target
-from lat_export.types import Signature
-from lat_export.validation.check import check_subject
+from lat_export.digest import file_sha256
+from lat_export.environment import environment
+from lat_export.targets import BuildPlan, Subject, Target
+from lat_export.validation.check import Judge, check_subject
 from lat_export.validation.golden import Golden
-from lat_export.validation.report import Report
+from lat_export.validation.report import Provenance, Report
 
 
 def validate(
@@ -19,16 +20,35 @@ def validate(
     forms: dict[str, str],
     golden: Golden,
     scratch: Path,
+    judge: Judge,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Compare every artifact of a bundle with its golden tensors.
 
     Args:
-        tell: called with the name of each artifact before it runs.
+        tell: called with the name of each artifact before it runs, and with progress.
     """
-    signature: Signature = golden.signature
+    subjects = target.subjects(folder, golden.signature, plan, scratch)
+    return validate_subjects(subjects, sorted(folder.glob("model*")), forms, golden, judge, tell)
+
+
+def validate_subjects(
+    subjects: list[Subject],
+    files: list[Path],
+    forms: dict[str, str],
+    golden: Golden,
+    judge: Judge,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Compare any artifacts with golden tensors; `files` are those that they are made of."""
     reports = []
-    for subject in target.subjects(folder, signature, plan, scratch):
+    for subject in subjects:
         tell(subject.name)
-        reports.append(check_subject(subject, golden, signature))
-    return Report(tuple(reports), forms)
+        reports.append(check_subject(subject, golden, golden.signature, judge, tell))
+    provenance = Provenance(
+        environment=environment(),
+        files={path.name: file_sha256(path) for path in files},
+        golden=golden.provenance(),
+        tolerances=judge.tolerances.to_json(),
+    )
+    return Report(tuple(reports), forms, provenance)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterable, Sized
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
 
 from lat_export.errors import MissingError
 from lat_export.types import Range, Signature, size_with_globals
-from lat_export.validation.compare import Difference, difference
+from lat_export.validation.cases import SEED
+from lat_export.validation.compare import Difference, difference, not_comparable
 from lat_export.validation.golden import GoldenCase, take_rows
-from lat_export.validation.report import FAILED, PASSED, Row, SubjectReport
-from lat_export.validation.tolerance import FEW_NUMBERS, FLIP_MARGIN, RELATIVE_L2
+from lat_export.validation.report import FAILED, PASSED, CaseFigures, Repeated, Row, SubjectReport
+from lat_export.validation.task_figures import task_figures
+from lat_export.validation.tolerance import FEW_NUMBERS, FLIP_MARGIN, Tolerances
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+Run = Callable[[Arrays], Arrays]
 
 
 class BuiltFor(Protocol):
@@ -38,29 +48,76 @@ class Checkable(Protocol):
     def open(self) -> Callable[[], AbstractContextManager[Any]]: ...
 
 
+class Cases(Sized, Iterable[GoldenCase], Protocol):
+    """Golden cases, read one by one; a `Golden` is such."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """By what an artifact is judged.
+
+    Attributes:
+        ops: `lat` ops that the model has.
+        repeat: how often each case runs; more than once also demands the same bits.
+    """
+
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    target: str = "onnx"
+    precision: str = "fp32"
+    ops: tuple[str, ...] = ()
+    repeat: int = 1
+
+
 def check_subject(
-    subject: Checkable, goldens: Iterable[GoldenCase], signature: Signature, precision: str = "fp32"
+    subject: Checkable,
+    goldens: Cases,
+    signature: Signature,
+    judge: Judge = Judge(),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> SubjectReport:
     """Compare every output of every golden case within the subject's limits.
 
     An artifact that cannot run on this machine gives a report without rows, never a pass.
+
+    Args:
+        tell: called with a line of progress now and then.
     """
     rows: list[Row] = []
-    left_out = 0
+    figures: list[CaseFigures] = []
+    digests: dict[int, str] = {}
+    started = told = time.perf_counter()
     scales = _usual_norms(goldens)
     try:
         with subject.open() as run:
-            for golden in goldens:
+            for index, golden in enumerate(goldens):
                 if not within(golden, signature, subject.plan):
-                    left_out += 1
                     continue
-                outputs = take_rows(run(golden.inputs), golden.rows, signature)
+                outputs = run(golden.inputs)
+                digests[index] = _digest(outputs)
+                outputs = take_rows(outputs, golden.rows, signature)
                 outputs = without_empty_globals(outputs, signature, signature.most_globals(golden.inputs))
-                rows += [_row(golden, spec.name, outputs[spec.name], precision, scales) for spec in signature.outputs]
+                found = [_row(golden, spec.name, outputs[spec.name], judge, scales) for spec in signature.outputs]
+                rows += found
+                if all(isfinite(row.relative_l2) for row in found):
+                    figures += _figures(golden, outputs, signature)
+                if time.perf_counter() - told > SECONDS_BETWEEN_LINES:
+                    told = time.perf_counter()
+                    tell(f"{subject.name}: case {index + 1} of {len(goldens)}")
+            repeated = _repeat(run, goldens, digests, judge.repeat)
     except MissingError as error:
         return SubjectReport(subject.name, (), remark=f"{subject.if_not_run}: {error.what}")
-    remark = "" if rows else "no case lies within what it was built for"
-    return SubjectReport(subject.name, tuple(rows), left_out, remark)
+    return SubjectReport(
+        subject.name,
+        tuple(rows),
+        left_out=len(goldens) - len(digests),
+        remark="" if rows else "no case lies within what it was built for",
+        seconds=round(time.perf_counter() - started, 3),
+        figures=tuple(figures),
+        repeated=repeated,
+    )
+
+
+SECONDS_BETWEEN_LINES = 5.0
 
 
 def within(golden: GoldenCase, signature: Signature, limits: BuiltFor) -> bool:
@@ -72,9 +129,7 @@ def within(golden: GoldenCase, signature: Signature, limits: BuiltFor) -> bool:
     return limits.max_global is None or signature.most_globals(golden.inputs) <= limits.max_global
 
 
-def without_empty_globals(
-    outputs: dict[str, np.ndarray[Any, Any]], signature: Signature, most_globals: int
-) -> dict[str, np.ndarray[Any, Any]]:
+def without_empty_globals(outputs: Arrays, signature: Signature, most_globals: int) -> Arrays:
     """Engines have as many columns of globals as they were built for; those beyond the batch's own must be zero."""
     trimmed = dict(outputs)
     for spec in signature.outputs:
@@ -88,45 +143,97 @@ def without_empty_globals(
     return trimmed
 
 
+def _digest(outputs: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(outputs):
+        digest.update(name.encode() + str(outputs[name].shape).encode())
+        digest.update(np.ascontiguousarray(outputs[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _repeat(run: Run, goldens: Cases, digests: dict[int, str], times: int) -> Repeated | None:
+    """Every case again, in another order each time, so that other shapes come before it."""
+    if times < 2:
+        return None
+    changed: set[str] = set()
+    shuffled = random.Random(SEED)
+    for _ in range(times - 1):
+        # Goldens are read in their order, to hold one case at a time; what comes between is drawn.
+        held: list[tuple[int, GoldenCase]] = []
+        for index, golden in enumerate(goldens):
+            if index not in digests:
+                continue
+            held.append((index, golden))
+            if len(held) > shuffled.randint(0, 2):
+                changed |= _changed(run, held, digests, shuffled)
+                held = []
+        changed |= _changed(run, held, digests, shuffled)
+    return Repeated(times, tuple(sorted(changed)))
+
+
+def _changed(
+    run: Run, held: list[tuple[int, GoldenCase]], digests: dict[int, str], shuffled: random.Random
+) -> set[str]:
+    """Names of the cases among `held` that give other bits than at first."""
+    order = shuffled.sample(held, len(held))
+    return {golden.case.name for index, golden in order if _digest(run(golden.inputs)) != digests[index]}
+
+
 def _usual_norms(goldens: Iterable[GoldenCase]) -> dict[tuple[str, int], float]:
     """Root mean square norm of every output of a few numbers, by name and size."""
     squares: dict[tuple[str, int], list[float]] = {}
     for golden in goldens:
         for name, array in golden.outputs.items():
             if array.size <= FEW_NUMBERS:
-                squares.setdefault((name, array.size), []).append(float((array.astype("float64") ** 2).sum()))
+                squares.setdefault((name, array.size), []).append(_norm(array) ** 2)
     return {key: (sum(values) / len(values)) ** 0.5 for key, values in squares.items()}
+
+
+def _figures(golden: GoldenCase, outputs: Arrays, signature: Signature) -> list[CaseFigures]:
+    keep = golden.inputs["attention_mask"].astype(bool)
+    if golden.rows is not None:
+        keep = keep[..., golden.rows]
+    found = task_figures(signature.task, outputs, golden.outputs, keep)
+    return [CaseFigures(golden.case.name, found)] if found else []
 
 
 def _row(
     golden: GoldenCase,
     name: str,
     output: np.ndarray[Any, Any],
-    precision: str,
+    judge: Judge,
     scales: dict[tuple[str, int], float],
 ) -> Row:
-    tolerance, remark = RELATIVE_L2[precision], ""
+    tolerance = judge.tolerances.find(judge.target, judge.precision, judge.ops, name).relative_l2
+    remark = ""
     if golden.noise.get(name, 0.0) > tolerance:
         tolerance, remark = FLIP_MARGIN * golden.noise[name], "hash codes may flip"
-    try:
-        reference = golden.outputs[name]
-        scale = scales.get((name, reference.size), 0.0)
-        found = difference(output, reference, scale)
-    except ValueError as error:
-        found, remark = Difference(float("inf"), float("inf"), 0.0, finite=False), str(error)
-    else:
-        remark = remark if found.finite else "NaN or Inf"
-        if scale > float((reference.astype("float64") ** 2).sum()) ** 0.5:
-            remark = remark or "against the usual norm of this output"
+    found, problem = _difference(golden, name, output, scales)
+    if not problem and _norm(golden.outputs[name]) < scales.get((name, golden.outputs[name].size), 0.0):
+        remark = remark or "against the usual norm of this output"
     return Row(
         case=golden.case.name,
         output=name,
-        max_abs=found.max_abs,
-        relative_l2=found.relative_l2,
-        cosine=found.cosine,
+        **vars(found),
         tolerance=tolerance,
-        verdict=PASSED if found.finite and found.relative_l2 <= tolerance else FAILED,
+        verdict=PASSED if not problem and found.relative_l2 <= tolerance else FAILED,
         rows="all" if golden.rows is None else len(golden.rows),
         reference=golden.computed_by,
-        remark=remark,
+        remark=problem or remark,
     )
+
+
+def _difference(
+    golden: GoldenCase, name: str, output: np.ndarray[Any, Any], scales: dict[tuple[str, int], float]
+) -> tuple[Difference, str]:
+    """And what forbids a comparison, if anything does."""
+    reference = golden.outputs[name]
+    try:
+        found = difference(output, reference, scales.get((name, reference.size), 0.0))
+    except ValueError as error:
+        return not_comparable(), str(error)
+    return found, "" if found.finite else "NaN or Inf"
+
+
+def _norm(array: np.ndarray[Any, Any]) -> float:
+    return float(np.linalg.norm(array.astype(np.float64)))

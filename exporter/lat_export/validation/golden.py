@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +170,16 @@ class Golden:
                     hint="make it again with lat-export golden make",
                 )
         self.signature = Signature.from_json(self.manifest["signature"])
+
+    def provenance(self) -> dict[str, Any]:
+        """What a report says of the golden tensors."""
+        return {
+            "tensors_sha256": self.manifest["tensors_sha256"],
+            "cases": len(self),
+            "case_names": [Case(**row["case"]).name for row in self.manifest["cases"]],
+            "computed_by": dict(Counter(row["computed_by"] for row in self.manifest["cases"])),
+            "origin": self.manifest["origin"],
+        }
 
     def note_on_reference(self) -> str | None:
         """How many cases have another reference than transformers, and why; None where all have transformers'."""

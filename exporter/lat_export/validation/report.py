@@ -1,20 +1,25 @@
-"""What a validation found, as data: every output of every case of every artifact, with a verdict."""
+"""What a validation found, as data: every output of every case of every artifact, with a verdict.
+
+Its JSON form is described by report.schema.json beside this file; `REPORT_VERSION` grows with every change to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
-REPORT_VERSION = 1
+from lat_export.validation.compare import HISTOGRAM_DECADES
+
+REPORT_VERSION = 2
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One output of one case.
+    """One output of one case; the figures are those of `lat_export.validation.compare.Difference`.
 
     Attributes:
         rows: how many positions of the sequence were compared: "all" or a count.
@@ -24,13 +29,47 @@ class Row:
     case: str
     output: str
     max_abs: float
+    p99_abs: float
     relative_l2: float
     cosine: float
+    max_ulp: float
+    nan: int
+    inf: int
+    histogram: tuple[int, ...]
     tolerance: float
     verdict: str
     rows: str | int = "all"
     reference: str = "transformers"
     remark: str = ""
+
+
+@dataclass(frozen=True)
+class CaseFigures:
+    """What users of the task look at, for one case: see `lat_export.validation.task_figures`."""
+
+    case: str
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The same calls again, other shapes in between.
+
+    Attributes:
+        times: how often each case ran in all.
+        changed: cases that did not give the same bits every time.
+    """
+
+    times: int
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """Relative L2 error of the hidden state after one layer; layer -1 is the embeddings."""
+
+    layer: int
+    relative_l2: float
 
 
 @dataclass(frozen=True)
@@ -41,18 +80,27 @@ class SubjectReport:
         rows: empty where it did not run.
         left_out: cases outside of what the artifact was built for.
         remark: why it did not run.
+        seconds: how long its cases took.
+        figures: the task's own, case by case; they are reported, the numbers are judged.
+        repeated: None where it was not asked for.
+        layers: the error after each layer for one case, where it was asked for.
     """
 
     subject: str
     rows: tuple[Row, ...]
     left_out: int = 0
     remark: str = ""
+    seconds: float = 0.0
+    figures: tuple[CaseFigures, ...] = ()
+    repeated: Repeated | None = None
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def verdict(self) -> str:
         if not self.rows:
             return NOT_RUN
-        return PASSED if all(row.verdict == PASSED for row in self.rows) else FAILED
+        steady = self.repeated is None or not self.repeated.changed
+        return PASSED if steady and all(row.verdict == PASSED for row in self.rows) else FAILED
 
     @property
     def worst(self) -> Row | None:
@@ -60,8 +108,62 @@ class SubjectReport:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """One step of a search: were all values that cross a cut of the graph within the band?"""
+
+    cut: int
+    values: tuple[str, ...]
+    worst: float
+    clean: bool
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two sides part.
+
+    Attributes:
+        sides: what was compared.
+        case: the inputs.
+        found: whether their outputs differ at all.
+        layer: number of the layer, from 0; None before or after the layers.
+        nodes: names of the nodes between the last clean cut and the first one out of the band, "op name" each; one,
+            where the sides share every value.
+        error_before, error_after: worst relative L2 error on the two cuts.
+        runs: how often each side ran.
+    """
+
+    sides: tuple[str, str]
+    case: str
+    found: bool
+    band: float
+    layer: int | None = None
+    nodes: tuple[str, ...] = ()
+    error_before: float = 0.0
+    error_after: float = 0.0
+    runs: int = 0
+    probes: tuple[Probe, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was compared, where, and with what.
+
+    Attributes:
+        environment: machine and versions.
+        files: SHA-256 of every artifact by name.
+        golden: of the golden tensors: their SHA-256, how many cases, and `origin` of their manifest.
+        tolerances: `Tolerances.to_json`.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    golden: dict[str, Any] = field(default_factory=dict)
+    tolerances: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Report:
-    """All artifacts of one bundle.
+    """All artifacts of one bundle, or one engine that came from elsewhere.
 
     Attributes:
         forms: what runs each `lat` node in the target's artifact.
@@ -69,10 +171,18 @@ class Report:
 
     subjects: tuple[SubjectReport, ...]
     forms: dict[str, str]
+    provenance: Provenance = field(default_factory=Provenance)
+    divergence: Divergence | None = None
 
     @property
     def parity_lost(self) -> bool:
         return any(subject.verdict == FAILED for subject in self.subjects)
+
+    @property
+    def verdict(self) -> str:
+        """Of all: failed if one failed, passed if all ran and passed."""
+        verdicts = {subject.verdict for subject in self.subjects}
+        return FAILED if FAILED in verdicts else PASSED if verdicts == {PASSED} else NOT_RUN
 
     def failures(self) -> Iterator[tuple[SubjectReport, Row]]:
         for subject in self.subjects:
@@ -82,10 +192,22 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """JSON knows no infinity: an error that is no finite number is null."""
-        subjects = [{**asdict(subject), "verdict": subject.verdict} for subject in self.subjects]
-        for subject in subjects:
-            for row in subject["rows"]:
-                row.update(
-                    {key: None for key, value in row.items() if isinstance(value, float) and not isfinite(value)}
-                )
-        return {"report": REPORT_VERSION, "forms": self.forms, "subjects": subjects}
+        data = {
+            "report": REPORT_VERSION,
+            "verdict": self.verdict,
+            **asdict(self.provenance),
+            "forms": self.forms,
+            "histogram_decades": list(HISTOGRAM_DECADES),
+            "subjects": [{**asdict(subject), "verdict": subject.verdict} for subject in self.subjects],
+            "divergence": None if self.divergence is None else asdict(self.divergence),
+        }
+        plain: dict[str, Any] = _finite(data)
+        return plain
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not isfinite(data) else data
