@@ -97,4 +97,5 @@ OP = Op(
     ),
     reference=reference,
     body=body,
+    undefined_rows=GLOBAL,
 )

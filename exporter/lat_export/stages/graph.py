@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
     import onnx_ir
 
 WHERE = {"stage": "graph"}
+# Where torch.onnx keeps the modules around a node, outermost first, the node's own name last.
+SCOPES = "pkg.torch.onnx.name_scopes"
+# From the names of `lat_export.families.backbone.Backbone` to those of transformers.
+MODULE_NAMES = (
+    (r"^.*\battentions\.(\d+)\.attention\b", r"layer.\1.attention.self"),
+    (r"^.*\battentions\.(\d+)$", r"layer.\1.attention.self"),
+    (r"^.*\blayers\.(\d+)\b", r"layer.\1"),
+    (r"^model\.", ""),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     program = traced.program
-    found = _name_lat_nodes(program)
+    found = _name_nodes(program)
     family, config = loaded.checkpoint.family, loaded.model.config
     expected = family.expected_nodes(config)
     if wanted_groups(loaded.signature)["output_attentions"]:
@@ -70,14 +81,32 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     return Graph(path, found)
 
 
-def _name_lat_nodes(program: onnx_ir.Model) -> dict[str, int]:
-    """Call the i-th node of an op `layer.<i>.<op>` (order is depth); how many nodes each op has."""
-    counts: Counter[str] = Counter()
+def _name_nodes(program: onnx_ir.Model) -> dict[str, int]:
+    """Name every node by the module that it comes from, and the i-th node of a `lat` op `layer.<i>.<op>`.
+
+    Returns:
+        How many nodes each `lat` op has.
+    """
+    lat_nodes: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
     for node in program.graph:
         if node.domain == DOMAIN:
-            node.name = f"layer.{counts[node.op_type]}.{node.op_type}"
-            counts[node.op_type] += 1
-    return dict(counts)
+            node.name = f"layer.{lat_nodes[node.op_type]}.{node.op_type}"
+            lat_nodes[node.op_type] += 1
+        else:
+            name = f"{_module(node)}/{node.op_type}"
+            node.name = f"{name}_{taken[name]}" if taken[name] else name
+            taken[name] += 1
+    return dict(lat_nodes)
+
+
+def _module(node: onnx_ir.Node) -> str:
+    """Path of the PyTorch module that a node was traced from, `layer.3.attention.self.query` where it is of a layer."""
+    scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+    path = scopes[-2] if len(scopes) > 1 else ""
+    for pattern, replacement in MODULE_NAMES:
+        path = re.sub(pattern, replacement, path)
+    return "model" if path.startswith("_") or not path else path  # torch's word for no module begins with "_"
 
 
 def _check(path: Path) -> None:

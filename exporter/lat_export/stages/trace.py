@@ -24,9 +24,15 @@ EXAMPLE_SIZES = {"batch": 3, "choices": 5, "sequence": 23}
 
 @dataclass(frozen=True)
 class Traced:
-    """The exporter's ONNX program in memory; its initializers are the model's own tensors."""
+    """The exporter's program in memory.
+
+    Attributes:
+        program: as ONNX; its initializers are the model's own tensors.
+        exported: as PyTorch; its values have the names of the ONNX program's.
+    """
 
     program: onnx_ir.Model
+    exported: torch.export.ExportedProgram
 
 
 def trace(loaded: Loaded) -> Traced:
@@ -71,7 +77,8 @@ def trace(loaded: Loaded) -> Traced:
                 where={"stage": "trace"},
             ) from error
     assert program is not None  # a dynamo export always gives a program
-    return Traced(program.model)
+    assert program.exported_program is not None
+    return Traced(program.model, program.exported_program)
 
 
 def _caller(loaded: Loaded) -> torch.nn.Module:

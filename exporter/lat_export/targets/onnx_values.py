@@ -1,0 +1,122 @@
+"""Values inside an ONNX graph, computed in onnxruntime: one side of a search for a divergence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lat_export.ops import DOMAIN, OPS
+from lat_export.targets.onnxruntime_session import session
+from lat_export.validation.bisect import Step, Steps
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir
+
+
+class OnnxValues:
+    """One side: an ONNX model, cut back for every run to what the wanted values need.
+
+    Attributes:
+        name: for reports.
+        steps: its graph.
+        values: all values that its nodes make.
+    """
+
+    def __init__(self, model: Path, scratch: Path, name: str | None = None) -> None:
+        """
+        Args:
+            scratch: a folder of its own for what is left of the model; its weights file is linked there, not copied.
+        """
+        self.name = name or f"{model.name} in onnxruntime (CPU)"
+        self._model, self._scratch = model, scratch
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self.steps = steps_of(_load(model))
+        self.values = frozenset(value for step in self.steps.steps for value in step.outputs)
+
+    def __call__(
+        self, inputs: dict[str, np.ndarray[Any, Any]], wanted: Sequence[str]
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        if not wanted:
+            return {}
+        opened = session(self._cut_back(wanted))
+        given = {value.name: inputs[value.name] for value in opened.get_inputs()}
+        return dict(zip(wanted, opened.run(list(wanted), given), strict=True))
+
+    def _cut_back(self, wanted: Sequence[str]) -> Path:
+        import onnx_ir as ir
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+        program = _load(self._model)
+        made = {value.name: value for node in program.graph for value in node.outputs}
+        program.graph.outputs[:] = [made[name] for name in wanted]
+        RemoveUnusedNodesPass()(program)
+        for tensor in {value.const_value for value in program.graph.initializers.values()}:
+            if isinstance(tensor, ir.ExternalTensor):
+                _link(Path(tensor.base_dir) / tensor.location, self._scratch / tensor.location)
+        path = self._scratch / "cut.onnx"
+        ir.save(program, path)
+        return path
+
+
+def _load(model: Path) -> onnx_ir.Model:
+    import onnx_ir as ir
+
+    return ir.load(model)
+
+
+def _link(source: Path, link: Path) -> None:
+    """onnxruntime reads weights beside the model only, and follows no symbolic link out of its folder."""
+    if link.exists():
+        return
+    try:
+        os.link(source, link)
+    except OSError:  # another file system
+        shutil.copyfile(source, link)
+
+
+def steps_of(program: onnx_ir.Model) -> Steps:
+    """The graph as a search sees it; what its nodes take from outside of bodies counts as their input."""
+    import onnx_ir as ir
+
+    made = {value for node in program.graph for value in node.outputs}
+    whole_numbers = {
+        str(value.name) for value in made if value.dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
+    }
+    return Steps(
+        tuple(_step(node, made) for node in program.graph),
+        tuple(str(value.name) for value in program.graph.outputs),
+        frozenset(whole_numbers),
+    )
+
+
+def _step(node: onnx_ir.Node, made: set[onnx_ir.Value]) -> Step:
+    taken = [value for value in _taken(node) if value in made]
+    rule = None
+    if node.domain == DOMAIN and (kind := OPS[node.op_type].undefined_rows) is not None:
+        place = [port.name for port in OPS[node.op_type].inputs].index("attention_mask")
+        rule = str(node.inputs[place].name), kind  # type: ignore[union-attr]
+    return Step(
+        str(node.name),
+        f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+        tuple(str(value.name) for value in taken),
+        tuple(str(value.name) for value in node.outputs),
+        rule,
+    )
+
+
+def _taken(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """Inputs of a node, and what the graphs in its attributes take from around them."""
+    import onnx_ir as ir
+
+    found = [value for value in node.inputs if value is not None]
+    for attribute in node.attributes.values():
+        graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
+        for graph in graphs:
+            for inner in graph:
+                found += _taken(inner)
+            found += [value for value in graph.outputs if value is not None]
+    return found
