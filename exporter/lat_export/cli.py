@@ -20,17 +20,28 @@ from lat_export.console import (
     print_lat_nodes,
     print_onnx,
     print_report,
+    print_search,
     tell,
 )
-from lat_export.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_DONE, EXIT_MISSING, LatExportError, MissingError
+from lat_export.errors import (
+    EXIT_BUG,
+    EXIT_CHECK_FAILED,
+    EXIT_DONE,
+    EXIT_MISSING,
+    InputError,
+    LatExportError,
+    MissingError,
+)
 from lat_export.tasks import TASKS
 from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options, Range
 
 if TYPE_CHECKING:
     from lat_export.validation.report import Report
 
-# The names are written out so that --help loads no target; a test compares them with the registry.
+# The names are written out so that --help loads nothing; a test compares them with the tables.
 TARGET_NAMES = ("onnx", "ort", "trt", "trt-rtx")
+PRECISIONS = ("fp32", "fp16", "bf16")
+SEARCHED = ("model", "graph", "engine")
 
 
 class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 takes no argument here
@@ -135,22 +146,56 @@ def model(
 
 
 @cli.command()
-@click.argument("bundle", type=FOLDER)
+@click.argument("artifact", metavar="BUNDLE|ENGINE|ONNX", type=FOLDER)
 @click.option("--against", type=FOLDER, help="Folder with golden tensors.  [default: the bundle's own]")
+@click.option("--names", type=FOLDER, help="JSON of what an engine calls the golden's tensors, where it is otherwise.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Of an engine.")
 @click.option(
-    "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Runs that must agree in bits."
+    "--repeat", type=click.IntRange(min=1), default=1, help="Runs that must give the same bits.  [default: 1]"
 )
 @click.option("--tolerances", type=FOLDER, help="JSON file of tolerances; the report holds it.")
+@click.option("--bisect", type=FOLDER, metavar="OTHER", help="Find the first node that parts from OTHER: see below.")
+@click.option("--layers", type=FOLDER, metavar="OTHER", help="Show the error against OTHER after every layer.")
+@click.option("--of", "form", type=click.Choice(SEARCHED), default="model", show_default=True, help="What is searched.")
+@click.option("--case", help="Name of the case to search.  [default: one that fails]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def validate(bundle: Path, against: Path | None, repeat: int, tolerances: Path | None, as_json: bool) -> None:
-    """Check every file of BUNDLE and compare what it computes with PyTorch's golden tensors."""
-    from lat_export.revalidation import revalidate
+def validate(
+    artifact: Path,
+    against: Path | None,
+    names: Path | None,
+    precision: str,
+    repeat: int,
+    tolerances: Path | None,
+    bisect: Path | None,
+    layers: Path | None,
+    form: str,
+    case: str | None,
+    as_json: bool,
+) -> None:
+    """Compare what a bundle, an engine or an ONNX file computes with PyTorch's golden tensors.
+
+    A bundle is checked by its own golden tensors, and by its digests. An engine or ONNX file that came from elsewhere
+    needs --against. OTHER is a checkpoint, which PyTorch computes, another bundle, or an ONNX file of the same export.
+
+    \b
+    lat-export validate ./bundle --repeat 3
+    lat-export validate ./bundle --bisect ./checkpoint
+    lat-export validate ./model.plan --against ./golden --names names.json --precision fp16
+    """
+    from lat_export.divergence import Search
+    from lat_export.revalidation import validate_artifact
     from lat_export.validation.check import Judge
     from lat_export.validation.tolerance import Tolerances
 
-    judge = Judge(Tolerances.read(tolerances) if tolerances else Tolerances(), repeat=repeat)
-    report = revalidate(bundle, judge, against, tell)
+    judge = Judge(Tolerances.read(tolerances) if tolerances else Tolerances(), precision=precision, repeat=repeat)
+    other = bisect or layers
+    if bisect and layers and bisect != layers:
+        raise InputError("--bisect and --layers search one other side", got=f"{bisect}, {layers}")
+    search = Search(other, form, case, bool(bisect), bool(layers), precision) if other else None
+    report = validate_artifact(artifact, against, names, judge, search, tell)
     _print_report(report, as_json)
+    if not as_json:
+        print_search(report)
     if report.parity_lost:
         sys.exit(EXIT_CHECK_FAILED)
 

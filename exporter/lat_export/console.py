@@ -97,6 +97,27 @@ def _remark(subject: SubjectReport) -> str:
     )
 
 
+def print_search(report: Report) -> None:
+    """The error after every layer, and the node at which two sides part."""
+    layers = next((subject.layers for subject in report.subjects if subject.layers), ())
+    if layers:
+        rows = (("embeddings" if at.layer < 0 else str(at.layer), f"{at.relative_l2:.1e}") for at in layers)
+        _out("", _table(("after layer", "relative L2"), rows, ("relative L2",)))
+    found = report.divergence
+    if found is None:
+        return
+    _out(f"\n{found.sides[0]}\nagainst {found.sides[1]}\n{found.case}, {found.runs} runs of each")
+    if not found.found:
+        _out(f"no divergence: every output is within {found.band:.0e}")
+        return
+    where = "outside of the layers" if found.layer is None else f"layer {found.layer}"
+    _out(
+        f"first divergence: {where}, relative L2 {found.error_after:.1e} (at most {found.band:.0e}) "
+        f"after {found.error_before:.1e} before it",
+        *(f"  {node}" for node in found.nodes),
+    )
+
+
 def print_bundle(bundle: Bundle) -> None:
     """Files with sizes, and which form runs the attention."""
     manifest = bundle.manifest

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lat_export.errors import InputError, first_line
+from lat_export.divergence import Search, search
+from lat_export.errors import InputError
+from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import read_bundle
-from lat_export.stages.validate import validate
+from lat_export.stages.validate import validate, validate_subjects
 from lat_export.targets import target_named
+from lat_export.targets.foreign import Names, foreign_subject
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
 from lat_export.validation.report import Report
@@ -41,16 +42,48 @@ def revalidate(
         return validate(folder, target, bundle.plan, bundle.forms, tensors, scratch, judge, tell)
 
 
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A temporary folder; an error that names it where it cannot be written."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="lat-export-") as scratch:
-            yield Path(scratch)
-    except OSError as error:
+def validate_artifact(
+    artifact: Path,
+    golden: Path | None,
+    names: Path | None,
+    judge: Judge,
+    wanted: Search | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Validate a bundle, an engine or an ONNX file, and search for where it parts from another side if that is wanted.
+
+    Raises:
+        InputError: an engine without golden tensors, or a search in one.
+    """
+    if artifact.is_dir():
+        if names is not None:
+            raise InputError("a bundle's tensors have the golden's names", got=f"--names {names}")
+        report = revalidate(artifact, judge, golden, tell)
+    elif golden is None:
         raise InputError(
-            "the temporary folder cannot be written",
-            got=first_line(error),
-            expected="room for the model once more",
-            hint="set TMPDIR to another place",
-        ) from error
+            "an engine or ONNX file by itself has no golden tensors",
+            got=artifact,
+            hint="name them: --against FOLDER, a bundle or what lat-export golden make wrote",
+        )
+    else:
+        report = validate_foreign(artifact, golden, names, judge, tell)
+    if wanted is None:
+        return report
+    divergence, layers = search(artifact, Golden(golden or artifact), wanted, report, tell)
+    first = replace(report.subjects[0], layers=layers)
+    return replace(report, subjects=(first, *report.subjects[1:]), divergence=divergence)
+
+
+def validate_foreign(
+    engine: Path, golden: Path, names: Path | None, judge: Judge, tell: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Compare an engine or ONNX file that came from elsewhere with golden tensors.
+
+    Args:
+        names: JSON file of what the golden's tensors are called in the engine.
+    Raises:
+        InputError: no engine or golden, or tensors that the names do not match.
+    """
+    tensors = Golden(golden)
+    subject, asked = foreign_subject(engine, tensors.signature, Names.read(names))
+    return validate_subjects([subject], [engine], {}, tensors, judge, tell, signature=asked)

@@ -54,7 +54,7 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     program = traced.program
-    found = _name_nodes(program)
+    found = name_nodes(program)
     family, config = loaded.checkpoint.family, loaded.model.config
     expected = family.expected_nodes(config)
     if wanted_groups(loaded.signature)["output_attentions"]:
@@ -81,7 +81,7 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
     return Graph(path, found)
 
 
-def _name_nodes(program: onnx_ir.Model) -> dict[str, int]:
+def name_nodes(program: onnx_ir.Model) -> dict[str, int]:
     """Name every node by the module that it comes from, and the i-th node of a `lat` op `layer.<i>.<op>`.
 
     Returns:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export.ops import DOMAIN, OPS
 from lat_export.stages.trace import Traced
+from lat_export.targets.onnx_values import steps_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,12 +19,14 @@ class TorchValues:
 
     Attributes:
         name: for reports.
-        values: those that have one name in PyTorch and in the ONNX graph made from it, outputs among them.
+        steps: the ONNX graph that was made from it.
+        values: those that have one name in PyTorch and in that graph, outputs among them.
     """
 
     def __init__(self, traced: Traced, name: str) -> None:
         self.name = name
         self._exported = traced.exported
+        self.steps = steps_of(traced.program)
         self._inputs = [str(value.name) for value in traced.program.graph.inputs]
         names = {node.name for node in self._exported.graph.nodes if node.op == "call_function"}
         made = {str(value.name) for node in traced.program.graph for value in node.outputs}

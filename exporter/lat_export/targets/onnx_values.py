@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export.graph_steps import Step, Steps
 from lat_export.ops import DOMAIN, OPS
 from lat_export.targets.onnxruntime_session import session
-from lat_export.validation.bisect import Step, Steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,11 +42,12 @@ class OnnxValues:
     ) -> dict[str, np.ndarray[Any, Any]]:
         if not wanted:
             return {}
-        opened = session(self._cut_back(wanted))
+        opened = session(self.cut_back(wanted))
         given = {value.name: inputs[value.name] for value in opened.get_inputs()}
         return dict(zip(wanted, opened.run(list(wanted), given), strict=True))
 
-    def _cut_back(self, wanted: Sequence[str]) -> Path:
+    def cut_back(self, wanted: Sequence[str]) -> Path:
+        """The part of the model that the wanted values need, as a model that gives them."""
         import onnx_ir as ir
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 

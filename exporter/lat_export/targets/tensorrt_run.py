@@ -42,6 +42,23 @@ def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan
     Raises:
         MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
     """
+    with open_engine(engine, module) as opened:
+
+        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            signature.check_inputs(inputs, max_global=plan.max_global)
+            outputs = opened.infer(inputs)
+            return {spec.name: outputs[spec.name] for spec in signature.outputs}
+
+        yield run
+
+
+@contextmanager
+def open_engine(engine: Path, module: str) -> Iterator[Any]:
+    """Polygraphy's TrtRunner over `engine`, active.
+
+    Raises:
+        MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
+    """
     if gpu_count() == 0:
         raise MissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
     _point_polygraphy_at(module)
@@ -54,13 +71,8 @@ def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan
     except Exception as error:  # Polygraphy's and the library's own kinds
         raise MissingError(f"this machine cannot load the engine ({first_line(error)})") from error
 
-    def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        signature.check_inputs(inputs, max_global=plan.max_global)
-        outputs = opened.infer(inputs)
-        return {spec.name: outputs[spec.name] for spec in signature.outputs}
-
     try:
-        yield run
+        yield opened
     finally:
         opened.deactivate()
 

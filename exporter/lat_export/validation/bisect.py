@@ -8,61 +8,17 @@ output would change what an engine fuses, and fill the memory.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from lat_export.errors import InputError
+from lat_export.graph_steps import Step, Steps
 from lat_export.validation.compare import difference
 from lat_export.validation.report import Divergence, LayerError, Probe
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-LAYER = re.compile(r"^layer\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One node of the graph.
-
-    Attributes:
-        op: its type, with the domain where it has one.
-        inputs: values that other nodes or the caller give; weights are none.
-        undefined_rows: for an op that leaves some rows undefined: the token mask that tells them, and its value there.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    undefined_rows: tuple[str, int] | None = None
-
-    @property
-    def layer(self) -> int | None:
-        """The number in `layer.<i>.`, which the exporter puts before the names of a layer's nodes."""
-        found = LAYER.match(self.name)
-        return int(found[1]) if found else None
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A graph as far as a search needs it.
-
-    Attributes:
-        steps: in an order in which they can run.
-        whole_numbers: values of an integer type: shapes, indices and masks.
-    """
-
-    steps: tuple[Step, ...]
-    outputs: tuple[str, ...]
-    whole_numbers: frozenset[str] = frozenset()
-
-    def cut(self, position: int) -> tuple[str, ...]:
-        """Values made before `position` that are used from there on, in the order in which they are made."""
-        used = {name for step in self.steps[position:] for name in step.inputs} | set(self.outputs)
-        return tuple(name for step in self.steps[:position] for name in step.outputs if name in used)
 
 
 class Side(Protocol):
@@ -70,6 +26,10 @@ class Side(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def steps(self) -> Steps:
+        """Its graph."""
 
     @property
     def values(self) -> frozenset[str]:
@@ -80,7 +40,6 @@ class Side(Protocol):
 
 
 def first_divergence(
-    graph: Steps,
     sides: tuple[Side, Side],
     inputs: Arrays,
     band: float,
@@ -90,14 +49,14 @@ def first_divergence(
     """Find the first node at which two sides part.
 
     Args:
-        graph: of either side; what both call by one name must be one value.
+        sides: it is the graph of the first that is searched.
         band: largest relative L2 error of a value that is not yet divergence.
         case: name of the inputs, for the report.
     Raises:
         InputError: the sides have no output in common.
     """
-    search = _Search(graph, sides, inputs, band, tell)
-    end = len(graph.steps)
+    search = _Search(sides, inputs, band, tell)
+    end = len(sides[0].steps.steps)
     last = search.probe(end)
     if last.clean:
         return search.result(case, found=False, low=end, high=end)
@@ -113,11 +72,13 @@ def first_divergence(
 
 
 class _Search:
-    def __init__(
-        self, graph: Steps, sides: tuple[Side, Side], inputs: Arrays, band: float, tell: Callable[[str], None]
-    ) -> None:
-        self._graph, self._sides, self._inputs, self._band, self._tell = graph, sides, inputs, band, tell
-        self._shared = sides[0].values & sides[1].values
+    def __init__(self, sides: tuple[Side, Side], inputs: Arrays, band: float, tell: Callable[[str], None]) -> None:
+        self._sides, self._inputs, self._band, self._tell = sides, inputs, band, tell
+        self._graph = graph = sides[0].steps
+        nodes = [{(step.name, step.op, name) for step in side.steps.steps for name in step.outputs} for side in sides]
+        # One name for two things is worse than none: the node that makes a value must be the same, too.
+        same = {name for _, _, name in nodes[0] & nodes[1]} | set(graph.outputs)
+        self._shared = sides[0].values & sides[1].values & same
         self._undefined = {name: step.undefined_rows for step in graph.steps for name in step.outputs}
         self._probes: dict[int, Probe] = {}
         self._errors: dict[int, dict[str, float]] = {}
@@ -196,9 +157,10 @@ def _with_defined_rows(array: np.ndarray[Any, Any], arrays: Arrays, rule: tuple[
     return np.where((arrays[mask] == kind)[..., None], 0, array)
 
 
-def errors_by_layer(graph: Steps, sides: tuple[Side, Side], inputs: Arrays) -> tuple[LayerError, ...]:
-    """The error of the values that leave each layer, a run a layer."""
-    search = _Search(graph, sides, inputs, float("inf"), lambda _: None)
+def errors_by_layer(sides: tuple[Side, Side], inputs: Arrays) -> tuple[LayerError, ...]:
+    """The error of the values that leave each layer of the first side's graph, a run a layer."""
+    search = _Search(sides, inputs, float("inf"), lambda _: None)
+    graph = sides[0].steps
     ends = {step.layer: position + 1 for position, step in enumerate(graph.steps) if step.layer is not None}
     first = min((position for position, step in enumerate(graph.steps) if step.layer == 0), default=0)
     found = []

@@ -176,7 +176,9 @@ class Report:
 
     @property
     def parity_lost(self) -> bool:
-        return any(subject.verdict == FAILED for subject in self.subjects)
+        """Whether an artifact failed, or parted from the side that it was searched against."""
+        parted = self.divergence is not None and self.divergence.found
+        return parted or any(subject.verdict == FAILED for subject in self.subjects)
 
     @property
     def verdict(self) -> str:

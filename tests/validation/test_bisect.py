@@ -1,0 +1,334 @@
+"""The search for the first divergence: faults are planted in a graph of eight layers, and each is found at its node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from families.small_checkpoint import small_checkpoint
+
+from lat_export.divergence import Search, chosen_case, other_side, search
+from lat_export.errors import InputError, MissingError
+from lat_export.graph_steps import Step, Steps
+from lat_export.pipeline import export
+from lat_export.revalidation import validate_artifact
+from lat_export.targets import BuildPlan
+from lat_export.targets.engine_values import EngineValues
+from lat_export.targets.onnx_values import OnnxValues
+from lat_export.targets.trt_rtx import TARGET as TRT_RTX
+from lat_export.types import ModelSpec, Options, Range
+from lat_export.validation.bisect import Side, first_divergence
+from lat_export.validation.check import Judge
+from lat_export.validation.golden import Golden
+from lat_export.validation.report import Divergence
+from lat_export.validation.tolerance import RELATIVE_L2
+
+LAYERS = 8
+FAMILIES = {
+    "longformer": {"attention_window": [8] * LAYERS},
+    "yoso": {},
+    "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 64, "conv_kernel_size": 5},
+}
+Made = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """`made(family)`: a folder with `checkpoint` and, of it, `bundle`."""
+    folders: dict[str, Path] = {}
+
+    def get(family: str) -> Path:
+        if family not in folders:
+            folder = tmp_path_factory.mktemp(family)
+            small_checkpoint(folder / "checkpoint", family, num_hidden_layers=LAYERS, **FAMILIES[family])
+            export(ModelSpec(str(folder / "checkpoint"), "onnx", folder / "bundle"))
+            folders[family] = folder
+        return folders[family]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def right_side(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Side]:
+    """`right_side(family, "checkpoint" or "bundle")`, traced once."""
+    sides: dict[tuple[str, str], Side] = {}
+
+    def get(family: str, other: str) -> Side:
+        if (family, other) not in sides:
+            golden = Golden(made(family) / "bundle")
+            sides[family, other] = other_side(made(family) / other, None, golden, tmp_path_factory.mktemp("right"))
+        return sides[family, other]
+
+    return get
+
+
+def node_named(model: ir.Model, name: str) -> ir.Node:
+    return next(node for node in model.graph if node.name == name)
+
+
+def weight_changed(name: str) -> Callable[[ir.Model], None]:
+    """One number of the weight that a node takes."""
+
+    def change(model: ir.Model) -> None:
+        node = node_named(model, name)
+        weight = next(value for value in node.inputs if value.const_value is not None)
+        array = weight.const_value.numpy().copy()
+        array.flat[array.size // 2] += 0.5
+        own = ir.Value(name=f"changed {name}", const_value=ir.tensor(array), shape=weight.shape, type=weight.type)
+        model.graph.register_initializer(own)  # the exporter shares weights that are alike
+        node.replace_input_with(list(node.inputs).index(weight), own)
+
+    return change
+
+
+def attribute_changed(name: str, attribute: str, by: int) -> Callable[[ir.Model], None]:
+    def change(model: ir.Model) -> None:
+        node = node_named(model, name)
+        node.attributes[attribute] = ir.AttrInt64(attribute, node.attributes[attribute].as_int() + by)
+
+    return change
+
+
+def op_replaced(name: str, op_type: str) -> Callable[[ir.Model], None]:
+    def change(model: ir.Model) -> None:
+        node_named(model, name).op_type = op_type
+
+    return change
+
+
+FAULTS = {
+    "a weight of layer 5": ("longformer", weight_changed("layer.5.output.dense/MatMul"), 5, "layer.5.output.dense"),
+    "a weight of the first layer": (
+        "longformer",
+        weight_changed("layer.0.attention.self.key/MatMul"),
+        0,
+        "layer.0.attention.self.key",
+    ),
+    "window off by one in layer 5": (
+        "longformer",
+        attribute_changed("layer.5.BandedWindowAttention", "window", 1),
+        5,
+        "layer.5.BandedWindowAttention",
+    ),
+    "a normalisation of the last layer": (
+        "longformer",
+        weight_changed("layer.7.output.LayerNorm/LayerNormalization"),
+        7,
+        "layer.7.output.LayerNorm",
+    ),
+    "the embeddings": (
+        "yoso",
+        weight_changed("embeddings.LayerNorm/LayerNormalization"),
+        None,
+        "embeddings.LayerNorm",
+    ),
+    "a hash bit less in layer 3": (
+        "yoso",
+        attribute_changed("layer.3.BernoulliExpectation", "hash_code_len", -1),
+        3,
+        "layer.3.BernoulliExpectation",
+    ),
+    "the start of the inverse in layer 6": (
+        "nystromformer",
+        attribute_changed("layer.6.NystromAttention", "per_head_init", 1),
+        6,
+        "layer.6.NystromAttention",
+    ),
+    "a residual subtracted": (
+        "nystromformer",
+        op_replaced("layer.2.attention.output/Add", "Sub"),
+        2,
+        "layer.2.attention.output/",
+    ),
+}
+
+
+def search_of(broken: Path, other: Path, golden: Path, **options: object) -> Divergence:
+    found, _ = search(broken, Golden(golden), Search(other, **options))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("other", ["checkpoint", "bundle"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found_at_its_node(
+    name: str, other: str, made: Made, right_side: Callable[[str, str], Side], tmp_path: Path
+) -> None:
+    family, plant, layer, module = FAULTS[name]
+    folder = made(family)
+    model = ir.load(folder / "bundle" / "model.onnx")
+    plant(model)
+    ir.save(model, tmp_path / "broken.onnx")
+    case = chosen_case(Golden(folder / "bundle"), None, None)
+    sides = (OnnxValues(tmp_path / "broken.onnx", tmp_path / "cuts"), right_side(family, other))
+    found = first_divergence(sides, case.inputs, RELATIVE_L2["fp32"], case.case.name)
+    assert found.found
+    assert found.layer == layer
+    assert any(module in node for node in found.nodes)
+    # PyTorch names a linear layer's sum, not its product; two ONNX graphs share every value but of a changed node.
+    assert len(found.nodes) <= 2
+    assert found.error_before <= found.band < found.error_after
+    nodes = len(ir.load(folder / "bundle" / "model.onnx").graph)
+    assert found.runs <= math.ceil(math.log2(nodes)) + 2
+    assert max(len(probe.values) for probe in found.probes) <= 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_divergence_where_nothing_is_wrong(family: str, made: Made) -> None:
+    folder = made(family)
+    found = search_of(folder / "bundle", folder / "checkpoint", folder / "bundle")
+    assert not found.found
+    assert found.runs == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_errors_by_layer_grow_from_rounding_to_the_fault(family: str, made: Made, tmp_path: Path) -> None:
+    folder = made(family)
+    model = ir.load(folder / "bundle" / "model.onnx")
+    weight_changed("layer.4.output.dense/MatMul")(model)
+    ir.save(model, tmp_path / "broken.onnx")
+    wanted = Search(folder / "checkpoint", bisect=False, by_layer=True)
+    _, layers = search(tmp_path / "broken.onnx", Golden(folder / "bundle"), wanted)
+    assert [at.layer for at in layers] == [-1, *range(LAYERS)]
+    assert all(at.relative_l2 < 1e-5 for at in layers[:5])
+    assert all(at.relative_l2 > 1e-3 for at in layers[5:])
+
+
+def test_the_graph_given_to_an_engine_is_searched_too(made: Made, tmp_path: Path) -> None:
+    folder = made("longformer")
+    export(ModelSpec(str(folder / "checkpoint"), "trt-rtx", tmp_path / "rtx", sequence=Range(1, 32, 64)))
+    found = search_of(tmp_path / "rtx", folder / "checkpoint", tmp_path / "rtx", form="graph")
+    assert not found.found
+    with pytest.raises(MissingError, match="no GPU"):
+        search_of(tmp_path / "rtx", folder / "checkpoint", tmp_path / "rtx", form="engine")
+    with pytest.raises(InputError, match="has no graph"):
+        search_of(folder / "bundle", folder / "checkpoint", folder / "bundle", form="graph")
+
+
+def test_an_engine_of_a_cut_is_built_without_a_gpu(made: Made, tmp_path: Path) -> None:
+    bundle = made("yoso") / "bundle"
+    signature = Golden(bundle).signature
+    sizes = {"batch": Range(1, 1, 2), "sequence": Range(1, 16, 32)}
+    side = EngineValues(TRT_RTX, bundle / "model.onnx", signature, BuildPlan(sizes), tmp_path)
+    cut = side.steps.cut(len(side.steps.steps) // 2)
+    wanted = [name for name in cut if name in side.values]
+    engine, asked = side.build(wanted)
+    assert engine.stat().st_size > 0
+    assert [spec.name for spec in asked.outputs] == wanted
+
+
+def test_options_of_the_bundle_hold_for_pytorch(made: Made, tmp_path: Path) -> None:
+    """`--semantics paper` is another model; PyTorch computes that one."""
+    folder = made("yoso")
+    options = Options(semantics="paper")
+    export(ModelSpec(str(folder / "checkpoint"), "onnx", tmp_path / "paper", options=options))
+    assert not search_of(tmp_path / "paper", folder / "checkpoint", tmp_path / "paper").found
+    found = search_of(tmp_path / "paper", folder / "bundle", tmp_path / "paper")
+    assert found.found
+    assert found.layer in (None, 0)
+
+
+def test_weights_in_a_file_of_their_own(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lat_export.onnx_file.EXTERNAL_DATA_ABOVE_BYTES", 1000)
+    folder = made("longformer")
+    export(ModelSpec(str(folder / "checkpoint"), "onnx", tmp_path / "external"))
+    assert (tmp_path / "external" / "model.onnx.data").is_file()
+    assert not search_of(tmp_path / "external", folder / "checkpoint", tmp_path / "external").found
+
+
+def test_a_checkpoint_of_another_model_is_refused(made: Made) -> None:
+    with pytest.raises(InputError, match="another model than the golden tensors"):
+        search_of(made("yoso") / "bundle", made("longformer") / "checkpoint", made("yoso") / "bundle")
+
+
+def test_an_unknown_case_is_refused(made: Made) -> None:
+    folder = made("yoso")
+    with pytest.raises(InputError, match="no such case"):
+        search_of(folder / "bundle", folder / "checkpoint", folder / "bundle", case="B=7")
+
+
+def test_the_report_holds_what_was_found(made: Made, tmp_path: Path) -> None:
+    folder = made("longformer")
+    model = ir.load(folder / "bundle" / "model.onnx")
+    weight_changed("layer.5.output.dense/MatMul")(model)
+    ir.save(model, tmp_path / "broken.onnx")
+    wanted = Search(folder / "checkpoint", by_layer=True)
+    report = validate_artifact(tmp_path / "broken.onnx", folder / "bundle", None, Judge(), wanted)
+    assert report.parity_lost
+    data = report.to_json()
+    assert data["divergence"]["layer"] == 5
+    assert len(data["subjects"][0]["layers"]) == LAYERS + 1
+
+
+# A graph by hand: two branches from one input, joined. y = (x + 1) * (x - 1).
+BRANCHES = Steps(
+    (
+        Step("plus", "Add", (), ("p",)),
+        Step("minus", "Sub", (), ("m",)),
+        Step("double", "Mul", ("m",), ("d",)),
+        Step("join", "Mul", ("p", "d"), ("y",)),
+    ),
+    ("y",),
+)
+
+
+def side(name: str, fault: str | None) -> SimpleNamespace:
+    def call(inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        x = inputs["x"]
+        found = {"p": x + 1 + (fault == "plus")}
+        found["m"] = x - 1 + (fault == "minus")
+        found["d"] = found["m"] * (2 + (fault == "double"))
+        found["y"] = found["p"] * found["d"] + (fault == "join")
+        return {value: found[value] for value in wanted}
+
+    call.name, call.steps, call.values = name, BRANCHES, frozenset("pmdy")  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("fault", ["plus", "minus", "double", "join"])
+def test_a_fault_in_a_branch_is_not_hidden_by_the_other(fault: str) -> None:
+    sides = (side("broken", fault), side("right", None))
+    found = first_divergence(sides, {"x": np.arange(5.0)}, 1e-6, "by hand")  # type: ignore[arg-type]
+    assert [node.split()[1] for node in found.nodes] == [fault]
+
+
+def test_cuts_are_what_the_rest_can_see() -> None:
+    assert [BRANCHES.cut(position) for position in range(5)] == [(), ("p",), ("p", "m"), ("p", "d"), ("y",)]
+
+
+def test_undefined_rows_are_not_compared(made: Made, tmp_path: Path) -> None:
+    """BandedWindowAttention leaves the rows of global tokens undefined: other numbers there are no divergence."""
+    folder = made("longformer")
+    model = OnnxValues(folder / "bundle" / "model.onnx", tmp_path)
+    step = next(step for step in model.steps.steps if step.name == "layer.2.BandedWindowAttention")
+    assert step.undefined_rows is not None
+    mask, kind = step.undefined_rows
+
+    def other(inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        arrays = model(inputs, list(dict.fromkeys([*wanted, mask])))
+        for name in wanted:
+            if name == step.outputs[0]:
+                arrays[name] = np.where((arrays[mask] == kind)[..., None], 9e9, arrays[name])
+        return {name: arrays[name] for name in wanted}
+
+    other.name, other.steps, other.values = "other", model.steps, model.values  # type: ignore[attr-defined]
+    cut = Steps(model.steps.steps, step.outputs, model.steps.whole_numbers)
+    ours = SimpleNamespace(name="ours", steps=cut, values=model.values)
+    sides = (_Calling(model, ours), _Calling(other, ours))
+    case = next(case for case in Golden(folder / "bundle") if case.case.global_tokens == "scattered")
+    assert not first_divergence(sides, case.inputs, 1e-6, "rows").found  # type: ignore[arg-type]
+
+
+class _Calling:
+    def __init__(self, call: object, facts: SimpleNamespace) -> None:
+        self._call = call
+        self.name, self.steps, self.values = facts.name, facts.steps, facts.values
+
+    def __call__(self, inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = self._call(inputs, wanted)  # type: ignore[operator]
+        return found
