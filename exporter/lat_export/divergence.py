@@ -67,7 +67,7 @@ def search(
     case = chosen_case(golden, wanted.case, report)
     bundle = read_bundle(subject) if subject.is_dir() else None
     with scratch_folder() as scratch:
-        one = _of_bundle(bundle, wanted.form, scratch / "one") if bundle else OnnxValues(subject, scratch / "one")
+        one = _of_bundle(bundle, wanted.form, scratch / "one") if bundle else OnnxValues(subject)
         other = other_side(wanted.other, bundle, golden, scratch / "other")
         tell(f"{one.name} and {other.name}, {case.case.name}")
         layers = errors_by_layer((one, other), case.inputs) if wanted.by_layer else ()
@@ -99,19 +99,19 @@ def _of_bundle(bundle: Bundle, form: str, scratch: Path) -> Any:
     model = bundle.folder / PORTABLE_MODEL
     target = target_named(bundle.manifest["target"])
     if form == "model":
-        return OnnxValues(model, scratch, f"{bundle.folder.name}/{PORTABLE_MODEL} in onnxruntime (CPU)")
+        return OnnxValues(model, f"{bundle.folder.name}/{PORTABLE_MODEL} in onnxruntime (CPU)")
     if not isinstance(target, TensorRTTarget):
         raise InputError(f"a bundle for {target.title} has no {form}", got=f"--of {form}", expected="--of model")
     scratch.mkdir(parents=True, exist_ok=True)
     if form == "engine":
         return EngineValues(target, model, bundle.signature, bundle.plan, scratch)
     lowered = target.lower(model, scratch, bundle.plan)
-    return OnnxValues(lowered, scratch / "cuts", f"the graph given to {target.title}, in onnxruntime (CPU)")
+    return OnnxValues(lowered, f"the graph given to {target.title}, in onnxruntime (CPU)")
 
 
 def other_side(path: Path, bundle: Bundle | None, golden: Golden, scratch: Path) -> Side:
     if path.is_file():
-        return OnnxValues(path, scratch)
+        return OnnxValues(path)
     if (path / MANIFEST_FILE).is_file():
         side: Side = _of_bundle(read_bundle(path), "model", scratch)
         return side

@@ -10,9 +10,9 @@ from lat_export.divergence import Search, search
 from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import read_bundle
-from lat_export.stages.validate import validate, validate_subjects
+from lat_export.stages.validate import validate, validate_subjects, with_sampled_nodes
 from lat_export.targets import target_named
-from lat_export.targets.foreign import Names, foreign_subject
+from lat_export.targets.foreign import ONNX_SUFFIXES, Names, foreign_subject
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
 from lat_export.validation.report import Report
@@ -85,5 +85,10 @@ def validate_foreign(
         InputError: no engine or golden, or tensors that the names do not match.
     """
     tensors = Golden(golden)
-    subject, asked = foreign_subject(engine, tensors.signature, Names.read(names))
-    return validate_subjects([subject], [engine], {}, tensors, judge, tell, signature=asked)
+    called = Names.read(names)
+    subject, asked = foreign_subject(engine, tensors.signature, called)
+    report = validate_subjects([subject], [engine], {}, tensors, judge, tell, signature=asked)
+    if engine.suffix not in ONNX_SUFFIXES:
+        return report
+    theirs = {ours: name for ours, name in called.theirs.items() if name is not None}
+    return with_sampled_nodes(report, engine, tensors, judge, theirs)

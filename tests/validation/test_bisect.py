@@ -165,7 +165,7 @@ def test_a_planted_fault_is_found_at_its_node(
     plant(model)
     ir.save(model, tmp_path / "broken.onnx")
     case = chosen_case(Golden(folder / "bundle"), None, None)
-    sides = (OnnxValues(tmp_path / "broken.onnx", tmp_path / "cuts"), right_side(family, other))
+    sides = (OnnxValues(tmp_path / "broken.onnx"), right_side(family, other))
     found = first_divergence(sides, case.inputs, RELATIVE_L2["fp32"], case.case.name)
     assert found.found
     assert found.layer == layer
@@ -304,7 +304,7 @@ def test_cuts_are_what_the_rest_can_see() -> None:
 def test_undefined_rows_are_not_compared(made: Made, tmp_path: Path) -> None:
     """BandedWindowAttention leaves the rows of global tokens undefined: other numbers there are no divergence."""
     folder = made("longformer")
-    model = OnnxValues(folder / "bundle" / "model.onnx", tmp_path)
+    model = OnnxValues(folder / "bundle" / "model.onnx")
     step = next(step for step in model.steps.steps if step.name == "layer.2.BandedWindowAttention")
     assert step.undefined_rows is not None
     mask, kind = step.undefined_rows

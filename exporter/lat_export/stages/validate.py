@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lat_export.digest import file_sha256
 from lat_export.environment import environment
-from lat_export.targets import BuildPlan, Subject, Target
+from lat_export.stages.validate_sampled import check_sampled_nodes
+from lat_export.targets import PORTABLE_MODEL, BuildPlan, Subject, Target
 from lat_export.types import Signature
 from lat_export.validation.check import Judge, check_subject
 from lat_export.validation.golden import Golden
@@ -30,7 +32,22 @@ def validate(
         tell: called with the name of each artifact before it runs, and with progress.
     """
     subjects = target.subjects(folder, golden.signature, plan, scratch)
-    return validate_subjects(subjects, sorted(folder.glob("model*")), forms, golden, judge, tell)
+    report = validate_subjects(subjects, sorted(folder.glob("model*")), forms, golden, judge, tell)
+    return with_sampled_nodes(report, folder / PORTABLE_MODEL, golden, judge)
+
+
+def with_sampled_nodes(
+    report: Report, model: Path, golden: Golden, judge: Judge, names: dict[str, str] | None = None
+) -> Report:
+    """The report, its first artifact also judged by its nodes of sampled attention.
+
+    Args:
+        model: the ONNX file of that artifact.
+        names: what it calls the golden's inputs, where it is otherwise.
+    """
+    sampled = check_sampled_nodes(model, golden, judge, names)
+    first = replace(report.subjects[0], sampled=sampled)
+    return replace(report, subjects=(first, *report.subjects[1:]))
 
 
 def validate_subjects(

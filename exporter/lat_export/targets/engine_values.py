@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import MissingError
+from lat_export.onnx_file import save
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan
 from lat_export.targets.onnx_values import OnnxValues
 from lat_export.targets.tensorrt_run import gpu_count, open_runner
@@ -34,7 +35,7 @@ class EngineValues:
     ) -> None:
         self.name = f"{target.title} engines of parts of {model.name}"
         self._target, self._signature, self._plan, self._scratch = target, signature, plan, scratch
-        self._model = OnnxValues(model, scratch)
+        self._model = OnnxValues(model)
         self.steps = self._model.steps
         self.values = self._model.values - self.steps.whole_numbers
 
@@ -49,7 +50,8 @@ class EngineValues:
 
     def build(self, wanted: Sequence[str]) -> tuple[Path, Signature]:
         """An engine that gives the wanted values, and how it is called. Needs no GPU where the target needs none."""
-        cut = self._model.cut_back(wanted).rename(self._scratch / PORTABLE_MODEL)
+        cut = self._scratch / PORTABLE_MODEL
+        save(self._model.cut_back(wanted), cut)
         outputs = tuple(TensorSpec(name, "float32", ()) for name in wanted)
         asked = replace(self._signature, outputs=outputs)
         built = self._target.build(self._target.lower(cut, self._scratch, self._plan), self._scratch, asked, self._plan)

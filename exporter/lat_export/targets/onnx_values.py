@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.graph_steps import Step, Steps
 from lat_export.ops import DOMAIN, OPS
-from lat_export.targets.onnxruntime_session import session
+from lat_export.targets.onnxruntime_session import session_of_part
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
+
+
+@dataclass(frozen=True)
+class LatCall:
+    """One `lat` node.
+
+    Attributes:
+        names: of the values that it takes, by the names of the op's inputs.
+        weights: the other inputs.
+    """
+
+    name: str
+    names: dict[str, str]
+    weights: dict[str, Any]
+    output: str
+    attributes: dict[str, Any]
 
 
 class OnnxValues:
@@ -26,14 +41,9 @@ class OnnxValues:
         values: all values that its nodes make.
     """
 
-    def __init__(self, model: Path, scratch: Path, name: str | None = None) -> None:
-        """
-        Args:
-            scratch: a folder of its own for what is left of the model; its weights file is linked there, not copied.
-        """
+    def __init__(self, model: Path, name: str | None = None) -> None:
         self.name = name or f"{model.name} in onnxruntime (CPU)"
-        self._model, self._scratch = model, scratch
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._model = model
         self.steps = steps_of(_load(model))
         self.values = frozenset(value for step in self.steps.steps for value in step.outputs)
 
@@ -42,41 +52,45 @@ class OnnxValues:
     ) -> dict[str, np.ndarray[Any, Any]]:
         if not wanted:
             return {}
-        opened = session(self.cut_back(wanted))
-        given = {value.name: inputs[value.name] for value in opened.get_inputs()}
+        opened = session_of_part(self.cut_back(wanted), self._model.parent)
+        given = {value.name: inputs[value.name].astype(_dtype(value.type)) for value in opened.get_inputs()}
         return dict(zip(wanted, opened.run(list(wanted), given), strict=True))
 
-    def cut_back(self, wanted: Sequence[str]) -> Path:
-        """The part of the model that the wanted values need, as a model that gives them."""
-        import onnx_ir as ir
+    def calls(self, op: str) -> list[LatCall]:
+        """The nodes of one `lat` op."""
+        ports = [port.name for port in OPS[op].inputs]
+        found = []
+        for node in _load(self._model).graph:
+            if (node.domain, node.op_type) != (DOMAIN, op):
+                continue
+            given = {port: value for port, value in zip(ports, node.inputs, strict=True) if value is not None}
+            names = {port: str(value.name) for port, value in given.items() if value.const_value is None}
+            weights = {port: value.const_value.numpy() for port, value in given.items() if value.const_value}
+            attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+            found.append(LatCall(str(node.name), names, weights, str(node.outputs[0].name), attributes))
+        return found
+
+    def cut_back(self, wanted: Sequence[str]) -> onnx_ir.Model:
+        """The part of the model that the wanted values need, as a model that gives them; weights stay on disk."""
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
         program = _load(self._model)
         made = {value.name: value for node in program.graph for value in node.outputs}
         program.graph.outputs[:] = [made[name] for name in wanted]
         RemoveUnusedNodesPass()(program)
-        for tensor in {value.const_value for value in program.graph.initializers.values()}:
-            if isinstance(tensor, ir.ExternalTensor):
-                _link(Path(tensor.base_dir) / tensor.location, self._scratch / tensor.location)
-        path = self._scratch / "cut.onnx"
-        ir.save(program, path)
-        return path
+        return program
+
+
+def _dtype(onnxruntime_type: str) -> str:
+    """`tensor(int64)` -> `int64`; `float` is onnxruntime's word for float32."""
+    name = onnxruntime_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _load(model: Path) -> onnx_ir.Model:
     import onnx_ir as ir
 
     return ir.load(model)
-
-
-def _link(source: Path, link: Path) -> None:
-    """onnxruntime reads weights beside the model only, and follows no symbolic link out of its folder."""
-    if link.exists():
-        return
-    try:
-        os.link(source, link)
-    except OSError:  # another file system
-        shutil.copyfile(source, link)
 
 
 def steps_of(program: onnx_ir.Model) -> Steps:

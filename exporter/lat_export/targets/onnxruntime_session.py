@@ -13,6 +13,7 @@ from lat_export.types import Signature
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx_ir
     import onnxruntime
 
 SEVERITY_ERROR = 3
@@ -36,6 +37,18 @@ def session(model: Path, optimised_copy: Path | None = None) -> onnxruntime.Infe
             got=str(error).splitlines()[0][:300],
             where={"stage": "run (onnxruntime)"},
         ) from error
+
+
+def session_of_part(program: onnx_ir.Model, weights_folder: Path) -> onnxruntime.InferenceSession:
+    """A CPU session over a model in memory, whose external weights lie in `weights_folder`."""
+    import onnx_ir
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SEVERITY_ERROR
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
+    model = onnx_ir.to_proto(program).SerializeToString()
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

@@ -65,6 +65,29 @@ class Repeated:
 
 
 @dataclass(frozen=True)
+class SampledNode:
+    """One node of sampled attention on its own inputs, from one case: see `lat_export.validation.sampled`.
+
+    Attributes:
+        rows: share of the rows that no doubtful sign reaches; only they are judged.
+        relative_l2: their error.
+        doubtful_signs: share of all signs of projections that float32 programs may see otherwise.
+        expected_error: relative L2 over all rows if each of those flipped with one chance in two.
+        flip_rate: share of the hash codes that the other side of a search sees otherwise; None without one.
+    """
+
+    node: str
+    case: str
+    rows: float
+    relative_l2: float
+    doubtful_signs: float
+    expected_error: float
+    tolerance: float
+    verdict: str
+    flip_rate: float | None = None
+
+
+@dataclass(frozen=True)
 class LayerError:
     """Relative L2 error of the hidden state after one layer; layer -1 is the embeddings."""
 
@@ -84,6 +107,7 @@ class SubjectReport:
         figures: the task's own, case by case; they are reported, the numbers are judged.
         repeated: None where it was not asked for.
         layers: the error after each layer for one case, where it was asked for.
+        sampled: of each node of sampled attention.
     """
 
     subject: str
@@ -94,13 +118,15 @@ class SubjectReport:
     figures: tuple[CaseFigures, ...] = ()
     repeated: Repeated | None = None
     layers: tuple[LayerError, ...] = ()
+    sampled: tuple[SampledNode, ...] = ()
 
     @property
     def verdict(self) -> str:
         if not self.rows:
             return NOT_RUN
         steady = self.repeated is None or not self.repeated.changed
-        return PASSED if steady and all(row.verdict == PASSED for row in self.rows) else FAILED
+        verdicts = {found.verdict for found in self.rows} | {found.verdict for found in self.sampled}
+        return PASSED if steady and verdicts == {PASSED} else FAILED
 
     @property
     def worst(self) -> Row | None:
