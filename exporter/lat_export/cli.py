@@ -121,7 +121,7 @@ def model(
     try:
         exported = export(spec, tell)
     except ParityLostError as error:
-        _print_report(error.report, as_json)
+        _print_report(error.report, as_json, "--json prints all")
         raise
     if as_json:
         report = exported.report.to_json() if exported.report else None
@@ -141,16 +141,32 @@ def model(
     "--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Runs that must agree in bits."
 )
 @click.option("--tolerances", type=FOLDER, help="JSON file of tolerances; the report holds it.")
+@click.option("--html", "page", type=FOLDER, metavar="FILE", help="Write the report there, to read in a browser.")
+@click.option("--report", "data", type=FOLDER, metavar="FILE", help="Write the report there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def validate(bundle: Path, against: Path | None, repeat: int, tolerances: Path | None, as_json: bool) -> None:
+def validate(
+    bundle: Path,
+    against: Path | None,
+    repeat: int,
+    tolerances: Path | None,
+    page: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
     """Check every file of BUNDLE and compare what it computes with PyTorch's golden tensors."""
     from lat_export.revalidation import revalidate
     from lat_export.validation.check import Judge
+    from lat_export.validation.report_file import demand_places, write_json, write_page
     from lat_export.validation.tolerance import Tolerances
 
+    demand_places({"--html": page, "--report": data}, bundle)
     judge = Judge(Tolerances.read(tolerances) if tolerances else Tolerances(), repeat=repeat)
     report = revalidate(bundle, judge, against, tell)
-    _print_report(report, as_json)
+    if data:
+        write_json(data, report)
+    if page:
+        write_page(page, report)
+    _print_report(report, as_json, f"{data} has all" if data else "--report FILE writes all")
     if report.parity_lost:
         sys.exit(EXIT_CHECK_FAILED)
 
@@ -238,11 +254,12 @@ def golden_check(folder: Path) -> None:
         click.echo(line)
 
 
-def _print_report(report: Report, as_json: bool) -> None:
+def _print_report(report: Report, as_json: bool, rest: str) -> None:
+    """`rest` is where to find the rows that are not printed."""
     if as_json:
         _print_json(report.to_json())
     else:
-        print_report(report)
+        print_report(report, rest)
 
 
 def _print_json(data: Any) -> None:
