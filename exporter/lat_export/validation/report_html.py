@@ -120,7 +120,7 @@ def _headline(report: dict[str, Any]) -> str:
         return (
             "Passed: the artifact computes what the reference computes"
             if total == 1
-            else (f"Passed: all {total} artifacts compute what the reference computes")
+            else (f"Passed: {total} of {total} artifacts compute what the reference computes")
         )
     if report["verdict"] == FAILED:
         words = [f"Failed: {verdicts[FAILED]} of {counted(total, 'artifact')} lost parity"]
