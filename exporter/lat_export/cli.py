@@ -36,6 +36,7 @@ from lat_export.tasks import TASKS
 from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options, Range
 
 if TYPE_CHECKING:
+    from lat_export.divergence import Search
     from lat_export.validation.report import Report
 
 # The names are written out so that --help loads nothing; a test compares them with the tables.
@@ -132,7 +133,7 @@ def model(
     try:
         exported = export(spec, tell)
     except ParityLostError as error:
-        _print_report(error.report, as_json)
+        _print_report(error.report, as_json, "--json prints all")
         raise
     if as_json:
         report = exported.report.to_json() if exported.report else None
@@ -158,19 +159,17 @@ def model(
 @click.option("--layers", type=FOLDER, metavar="OTHER", help="Show the error against OTHER after every layer.")
 @click.option("--of", "form", type=click.Choice(SEARCHED), default="model", show_default=True, help="What is searched.")
 @click.option("--case", help="Name of the case to search.  [default: one that fails]")
+@click.option("--html", "page", type=FOLDER, metavar="FILE", help="Write the report there, to read in a browser.")
+@click.option("--report", "data", type=FOLDER, metavar="FILE", help="Write the report there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def validate(
     artifact: Path,
     against: Path | None,
     names: Path | None,
-    precision: str,
-    repeat: int,
-    tolerances: Path | None,
-    bisect: Path | None,
-    layers: Path | None,
-    form: str,
-    case: str | None,
+    page: Path | None,
+    data: Path | None,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Compare what a bundle, an engine or an ONNX file computes with PyTorch's golden tensors.
 
@@ -178,22 +177,24 @@ def validate(
     needs --against. OTHER is a checkpoint, which PyTorch computes, another bundle, or an ONNX file of the same export.
 
     \b
-    lat-export validate ./bundle --repeat 3
+    lat-export validate ./bundle --repeat 3 --html report.html
     lat-export validate ./bundle --bisect ./checkpoint
     lat-export validate ./model.plan --against ./golden --names names.json --precision fp16
     """
-    from lat_export.divergence import Search
     from lat_export.revalidation import validate_artifact
     from lat_export.validation.check import Judge
+    from lat_export.validation.report_file import demand_places, write_json, write_page
     from lat_export.validation.tolerance import Tolerances
 
-    judge = Judge(Tolerances.read(tolerances) if tolerances else Tolerances(), precision=precision, repeat=repeat)
-    other = bisect or layers
-    if bisect and layers and bisect != layers:
-        raise InputError("--bisect and --layers search one other side", got=f"{bisect}, {layers}")
-    search = Search(other, form, case, bool(bisect), bool(layers), precision) if other else None
-    report = validate_artifact(artifact, against, names, judge, search, tell)
-    _print_report(report, as_json)
+    demand_places({"--html": page, "--report": data}, artifact)
+    tolerances = Tolerances.read(how["tolerances"]) if how["tolerances"] else Tolerances()
+    judge = Judge(tolerances, precision=how["precision"], repeat=how["repeat"])
+    report = validate_artifact(artifact, against, names, judge, _search(**how), tell)
+    if data:
+        write_json(data, report)
+    if page:
+        write_page(page, report)
+    _print_report(report, as_json, f"{data} has all" if data else "--report FILE writes all")
     if not as_json:
         print_search(report)
     if report.parity_lost:
@@ -283,11 +284,23 @@ def golden_check(folder: Path) -> None:
         click.echo(line)
 
 
-def _print_report(report: Report, as_json: bool) -> None:
+def _search(
+    bisect: Path | None, layers: Path | None, form: str, case: str | None, precision: str, **_: Any
+) -> Search | None:
+    from lat_export.divergence import Search
+
+    if bisect and layers and bisect != layers:
+        raise InputError("--bisect and --layers search one other side", got=f"{bisect}, {layers}")
+    other = bisect or layers
+    return Search(other, form, case, bool(bisect), bool(layers), precision) if other else None
+
+
+def _print_report(report: Report, as_json: bool, rest: str) -> None:
+    """`rest` is where to find the rows that are not printed."""
     if as_json:
         _print_json(report.to_json())
     else:
-        print_report(report)
+        print_report(report, rest)
 
 
 def _print_json(data: Any) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from lat_export.doctor import Finding
     from lat_export.errors import LatExportError
     from lat_export.inspection import OnnxFacts
     from lat_export.stages.bundle import Bundle
-    from lat_export.validation.report import Report, SubjectReport
+    from lat_export.validation.report import Report, Row, SubjectReport
 
 # Where stdout is no terminal a table is never squeezed or folded: it is read by programs and pasted into reports.
 PIPED_WIDTH = 200
+# Longer tables show their failures and the worst of the rest.
+MANY_ROWS, WORST_ROWS = 40, 10
 STYLES = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow"}
 
 
@@ -30,14 +33,25 @@ def print_error(error: LatExportError) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-def _out(*parts: Any) -> None:
+def _console() -> Console:
     from rich.console import Console
 
-    console = Console(
-        width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, soft_wrap=False
-    )
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, soft_wrap=False)
+
+
+def _out(*parts: Any) -> None:
+    console = _console()
     for part in parts:
         console.print(part)
+
+
+def _fits(table: Table) -> bool:
+    """Whether a table is set without folding a cell."""
+    from rich.measure import Measurement
+
+    console = _console()
+    unbounded = console.options.update(width=10 * PIPED_WIDTH)
+    return Measurement.get(console, unbounded, table).maximum <= console.width
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str] = ()) -> Table:
@@ -52,34 +66,77 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Seque
     return table
 
 
-def print_report(report: Report) -> None:
-    """Every compared output of every artifact, then one line an artifact."""
+def print_report(report: Report, rest: str = "report.json has all") -> None:
+    """Every compared output of every artifact, failures first, then one line an artifact.
+
+    Args:
+        rest: where to find the rows of a long table that are not printed.
+    """
     for subject in report.subjects:
         if subject.rows:
-            _out(f"\n{subject.subject}", _rows(subject))
+            shown, left = _shown(subject.rows)
+            _out(f"\n{subject.subject}", _rows(shown))
+            if left:
+                _out(f"{left} more rows passed: {rest}")
+            _out(*_task_figures(subject), *_repeated(subject))
     _out("", _verdicts(report))
 
 
-def _rows(subject: SubjectReport) -> Table:
-    numeric = ("max abs", "relative L2", "cosine")
-    return _table(
-        ("output", "case", *numeric, "rows", "reference", "verdict", "remark"),
-        (
-            (
-                row.output,
-                row.case,
-                f"{row.max_abs:.1e}",
-                f"{row.relative_l2:.1e}",
-                f"{row.cosine:.7f}",
-                str(row.rows),
-                row.reference,
-                row.verdict,
-                row.remark,
-            )
-            for row in subject.rows
-        ),
-        numeric,
-    )
+def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Failures with the worst first, then the passed rows, of many only the worst; and how many are left."""
+
+    def by_error(row: Row) -> float:
+        return -row.relative_l2
+
+    failed = sorted((row for row in rows if row.verdict == "failed"), key=by_error)
+    passed = [row for row in rows if row.verdict != "failed"]
+    if len(rows) <= MANY_ROWS:
+        return [*failed, *passed], 0
+    worst = sorted(passed, key=by_error)[:WORST_ROWS]
+    return [*failed, *worst], len(passed) - len(worst)
+
+
+def _rows(rows: Sequence[Row]) -> Table:
+    """With all figures, or without the two that people miss least where the terminal is too narrow."""
+    wide = _row_table(rows, ("max abs", "p99 abs", "relative L2", "cosine", "max ulp"))
+    return wide if _fits(wide) else _row_table(rows, ("max abs", "relative L2", "cosine"))
+
+
+def _row_table(rows: Sequence[Row], figures: tuple[str, ...]) -> Table:
+    def cells(row: Row) -> list[str]:
+        written = {
+            "max abs": f"{row.max_abs:.1e}",
+            "p99 abs": f"{row.p99_abs:.1e}",
+            "relative L2": f"{row.relative_l2:.1e}",
+            "cosine": f"{row.cosine:.7f}",
+            "max ulp": f"{row.max_ulp:,.0f}",
+        }
+        numbers = [written[name] for name in figures]
+        return [row.output, row.case, *numbers, str(row.rows), row.reference, row.verdict, row.remark]
+
+    columns = ("output", "case", *figures, "rows", "reference", "verdict", "remark")
+    return _table(columns, map(cells, rows), figures)
+
+
+def _task_figures(subject: SubjectReport) -> Iterator[str]:
+    """As "span agreement: at least 0.9900 in every case"."""
+    found: dict[str, list[float]] = {}
+    for case in subject.figures:
+        for name, value in case.figures.items():
+            found.setdefault(name, []).append(value)
+    for name, values in found.items():
+        yield f"{name}: at least {min(values):.4f} in every case"
+
+
+def _repeated(subject: SubjectReport) -> Iterator[str]:
+    again = subject.repeated
+    if again is None:
+        return
+    if not again.changed:
+        yield f"{again.times} runs of every case: the same bits"
+    else:
+        yield f"{again.times} runs of every case: other bits in"
+        yield from (f"  {case}" for case in again.changed)
 
 
 def _verdicts(report: Report) -> Table:
@@ -91,9 +148,10 @@ def _remark(subject: SubjectReport) -> str:
     if worst is None:
         return subject.remark
     left_out = f"; {subject.left_out} cases outside of the profile left out" if subject.left_out else ""
+    other_bits = "; other bits when run again" if subject.repeated and subject.repeated.changed else ""
     return (
         f"{len(subject.rows)} comparisons, worst relative L2 {worst.relative_l2:.1e} "
-        f"(at most {worst.tolerance:.0e}){left_out}"
+        f"(at most {worst.tolerance:.0e}){left_out}{other_bits}"
     )
 
 

@@ -17,6 +17,7 @@ from lat_export.types import Range, Signature
 from lat_export.validation.golden import MANIFEST_FILE as GOLDEN_MANIFEST
 from lat_export.validation.golden import TENSORS_FILE as GOLDEN_TENSORS
 from lat_export.validation.report import Report
+from lat_export.validation.report_file import write_json, write_page
 
 if TYPE_CHECKING:
     from lat_export.stages.graph import Graph
@@ -27,6 +28,7 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MANIFEST_DIGEST_FILE = "manifest.json.sha256"
 REPORT_FILE = "report.json"
+REPORT_PAGE = "report.html"
 TOKENIZER_FOLDER = "tokenizer"
 
 ROLES = {
@@ -35,6 +37,7 @@ ROLES = {
     GOLDEN_MANIFEST: "golden",
     GOLDEN_TENSORS: "golden",
     REPORT_FILE: "report",
+    REPORT_PAGE: "report",
     "config.json": "config",
 }
 
@@ -74,7 +77,8 @@ def write_bundle(
     """Add tokenizer, config, report and manifest to the artifacts in `folder`."""
     _copy_checkpoint_files(checkpoint, folder)
     if report is not None:
-        (folder / REPORT_FILE).write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        write_json(folder / REPORT_FILE, report)
+        write_page(folder / REPORT_PAGE, report)
     roles = {**ROLES, **({built.file: "engine"} if built.file else {})}
     manifest = {
         "schema": SCHEMA_VERSION,
