@@ -78,7 +78,7 @@ def print_report(report: Report, rest: str = "report.json has all") -> None:
             _out(f"\n{subject.subject}", _rows(shown))
             if left:
                 _out(f"{left} more rows passed: {rest}")
-            _out(*_task_figures(subject), *_repeated(subject))
+            _out(*_task_figures(subject), *_sampled(subject), *_repeated(subject))
     _out("", _verdicts(report))
 
 
@@ -126,6 +126,27 @@ def _task_figures(subject: SubjectReport) -> Iterator[str]:
             found.setdefault(name, []).append(value)
     for name, values in found.items():
         yield f"{name}: at least {min(values):.4f} in every case"
+
+
+def _sampled(subject: SubjectReport) -> Iterator[str]:
+    """One line for all nodes of sampled attention, and one for each that fails."""
+    nodes = subject.sampled
+    if not nodes:
+        return
+    rows, error = min(node.rows for node in nodes), max(node.relative_l2 for node in nodes)
+    doubt = max(node.doubtful_signs for node in nodes)
+    yield (
+        f"{len(nodes)} nodes of sampled attention on their own inputs: relative L2 {error:.1e} in the rows that no "
+        f"doubtful sign reaches, {100 * rows:.1f} % or more; at most {doubt:.0e} of the signs are in doubt"
+    )
+    flips = [node.flip_rate for node in nodes if node.flip_rate is not None]
+    if flips:
+        yield f"hash codes that the other side sees otherwise: at most {max(flips):.0e} in a node"
+    yield from (
+        f"  {node.node}: {node.relative_l2:.1e} (at most {node.tolerance:.0e})"
+        for node in nodes
+        if node.verdict == "failed"
+    )
 
 
 def _repeated(subject: SubjectReport) -> Iterator[str]:

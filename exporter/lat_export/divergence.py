@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, Bundle, read_bundle
+from lat_export.stages.validate_sampled import flip_rates
 from lat_export.targets import PORTABLE_MODEL, target_named
 from lat_export.targets.engine_values import EngineValues
 from lat_export.targets.onnx_values import OnnxValues
@@ -47,13 +48,27 @@ class Search:
     precision: str = "fp32"
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        layers: the error after each layer, where that was wanted.
+        flip_rates: by node of sampled attention, the share of hash codes that the two sides see otherwise.
+    """
+
+    divergence: Divergence | None = None
+    layers: tuple[LayerError, ...] = ()
+    flip_rates: dict[str, float] = field(default_factory=dict)
+
+
 def search(
     subject: Path,
     golden: Golden,
     wanted: Search,
     report: Report | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> tuple[Divergence | None, tuple[LayerError, ...]]:
+) -> Found:
     """Compare the values inside two programs of one graph.
 
     Args:
@@ -71,10 +86,11 @@ def search(
         other = other_side(wanted.other, bundle, golden, scratch / "other")
         tell(f"{one.name} and {other.name}, {case.case.name}")
         layers = errors_by_layer((one, other), case.inputs) if wanted.by_layer else ()
+        flips = flip_rates(one, other, case.inputs) if isinstance(one, OnnxValues) else {}
         if not wanted.bisect:
-            return None, layers
+            return Found(None, layers, flips)
         band = RELATIVE_L2[wanted.precision]
-        return first_divergence((one, other), case.inputs, band, case.case.name, tell), layers
+        return Found(first_divergence((one, other), case.inputs, band, case.case.name, tell), layers, flips)
 
 
 def chosen_case(golden: Golden, name: str | None, report: Report | None) -> GoldenCase:

@@ -20,7 +20,7 @@ from lat_export.staging import staged
 from lat_export.targets import available_target
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge
-from lat_export.validation.report import Report
+from lat_export.validation.report import FAILED, Report
 
 Tell = Callable[[str], None]
 
@@ -80,6 +80,11 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
 def _demand_parity(report: Report) -> None:
     for subject, row in report.failures():
         raise ParityLostError(subject.subject, row.case, row.output, row.relative_l2, row.tolerance, row.remark, report)
+    for subject in report.subjects:
+        for node in subject.sampled:
+            if node.verdict == FAILED:
+                place = f"{node.node}, on its own inputs"
+                raise ParityLostError(subject.subject, node.case, place, node.relative_l2, node.tolerance, "", report)
 
 
 class ParityLostError(ParityError):

@@ -69,9 +69,11 @@ def validate_artifact(
         report = validate_foreign(artifact, golden, names, judge, tell)
     if wanted is None:
         return report
-    divergence, layers = search(artifact, Golden(golden or artifact), wanted, report, tell)
-    first = replace(report.subjects[0], layers=layers)
-    return replace(report, subjects=(first, *report.subjects[1:]), divergence=divergence)
+    found = search(artifact, Golden(golden or artifact), wanted, report, tell)
+    first = report.subjects[0]
+    sampled = tuple(replace(node, flip_rate=found.flip_rates.get(node.node)) for node in first.sampled)
+    first = replace(first, layers=found.layers, sampled=sampled)
+    return replace(report, subjects=(first, *report.subjects[1:]), divergence=found.divergence)
 
 
 def validate_foreign(

@@ -149,7 +149,7 @@ FAULTS = {
 
 
 def search_of(broken: Path, other: Path, golden: Path, **options: object) -> Divergence:
-    found, _ = search(broken, Golden(golden), Search(other, **options))  # type: ignore[arg-type]
+    found = search(broken, Golden(golden), Search(other, **options)).divergence  # type: ignore[arg-type]
     assert found is not None
     return found
 
@@ -193,7 +193,7 @@ def test_errors_by_layer_grow_from_rounding_to_the_fault(family: str, made: Made
     weight_changed("layer.4.output.dense/MatMul")(model)
     ir.save(model, tmp_path / "broken.onnx")
     wanted = Search(folder / "checkpoint", bisect=False, by_layer=True)
-    _, layers = search(tmp_path / "broken.onnx", Golden(folder / "bundle"), wanted)
+    layers = search(tmp_path / "broken.onnx", Golden(folder / "bundle"), wanted).layers
     assert [at.layer for at in layers] == [-1, *range(LAYERS)]
     assert all(at.relative_l2 < 1e-5 for at in layers[:5])
     assert all(at.relative_l2 > 1e-3 for at in layers[5:])
@@ -332,3 +332,29 @@ class _Calling:
     def __call__(self, inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = self._call(inputs, wanted)  # type: ignore[operator]
         return found
+
+
+def test_flip_rates_of_sampled_attention(tmp_path: Path) -> None:
+    """None against PyTorch in float32 here; some against a graph whose queries are half precision in one layer."""
+    config = {"use_expectation": False, "num_hash": 16, "hash_code_len": 6}
+    checkpoint = small_checkpoint(tmp_path / "made", "yoso", **config)
+    export(ModelSpec(str(checkpoint), "onnx", tmp_path / "bundle"))
+    golden = Golden(tmp_path / "bundle")
+    assert search(tmp_path / "bundle", golden, Search(checkpoint)).flip_rates == {
+        "layer.0.LshCumulation": 0.0,
+        "layer.1.LshCumulation": 0.0,
+    }
+    model = ir.load(tmp_path / "bundle" / "model.onnx")
+    node = node_named(model, "layer.1.attention.self.query/Add")
+    uses = list(node.outputs[0].uses())
+    half = ir.node("Cast", [node.outputs[0]], {"to": ir.DataType.FLOAT16})
+    whole = ir.node("Cast", [half.outputs[0]], {"to": ir.DataType.FLOAT})
+    model.graph.insert_after(node, [half, whole])
+    for user, index in uses:
+        user.replace_input_with(index, whole.outputs[0])
+    whole.outputs[0].name, node.outputs[0].name = node.outputs[0].name, "in float32"
+    ir.save(model, tmp_path / "half.onnx")
+    flips = search(tmp_path / "half.onnx", golden, Search(checkpoint)).flip_rates
+    assert flips["layer.0.LshCumulation"] == 0.0
+    # A rounding of 2^-12 moves a sign with a probability of about 2^-12 / pi, a code of 6 of them 6 times that.
+    assert 0 < flips["layer.1.LshCumulation"] < 1e-2

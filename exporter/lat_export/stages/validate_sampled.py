@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lat_export.targets.onnx_values import LatCall, OnnxValues
+from lat_export.validation.bisect import Arrays, Side
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden, GoldenCase
 from lat_export.validation.report import FAILED, PASSED, SampledNode
-from lat_export.validation.sampled import Hashed, check_node
-
-if TYPE_CHECKING:
-    import numpy as np
+from lat_export.validation.sampled import Hashed, check_node, flip_rate
 
 OP = "LshCumulation"
 # The tables are built in Python, and what holds for a row of a table holds at any length.
@@ -40,6 +37,19 @@ def check_sampled_nodes(
     return tuple(_finding(call, found, case, judge) for call in calls)
 
 
+def flip_rates(one: OnnxValues, other: Side, inputs: Arrays) -> dict[str, float]:
+    """By node of `one`: the share of its hash codes that another side sees otherwise, where both have its inputs."""
+    found = {}
+    for call in one.calls(OP):
+        names = sorted(set(call.names.values()) & one.values & other.values)
+        if not {call.names["query"], call.names["key"]} <= set(names):
+            continue
+        ours = {**inputs, **one(inputs, sorted(set(call.names.values()) & one.values))}
+        theirs = {**ours, **other(inputs, names)}
+        found[call.name] = flip_rate(_hashed(call, ours), _hashed(call, theirs))
+    return found
+
+
 def _case(golden: Golden) -> GoldenCase:
     """The longest that is cheap, with padding where there is one."""
 
@@ -50,14 +60,8 @@ def _case(golden: Golden) -> GoldenCase:
     return max(golden, key=rank)
 
 
-def _finding(call: LatCall, found: dict[str, np.ndarray[Any, Any]], case: GoldenCase, judge: Judge) -> SampledNode:
-    arrays = {**call.weights, **{port: found[name] for port, name in call.names.items()}}
-    query, key, value, mask, projection = (
-        arrays[name] for name in ("query", "key", "value", "attention_mask", "projection")
-    )
-    sizes = call.attributes["num_heads"], call.attributes["num_hash"]
-    hashed = Hashed.of_node(query, key, value, mask, projection, sizes)
-    node = check_node(hashed, found[call.output])
+def _finding(call: LatCall, found: Arrays, case: GoldenCase, judge: Judge) -> SampledNode:
+    node = check_node(_hashed(call, found), found[call.output])
     tolerance = judge.tolerances.find(judge.target, judge.precision, (OP,), OP).relative_l2
     return SampledNode(
         node=call.name,
@@ -66,3 +70,12 @@ def _finding(call: LatCall, found: dict[str, np.ndarray[Any, Any]], case: Golden
         tolerance=tolerance,
         verdict=PASSED if node.relative_l2 <= tolerance else FAILED,
     )
+
+
+def _hashed(call: LatCall, found: Arrays) -> Hashed:
+    arrays = {**call.weights, **{port: found[name] for port, name in call.names.items()}}
+    query, key, value, mask, projection = (
+        arrays[name] for name in ("query", "key", "value", "attention_mask", "projection")
+    )
+    sizes = call.attributes["num_heads"], call.attributes["num_hash"]
+    return Hashed.of_node(query, key, value, mask, projection, sizes)

@@ -174,6 +174,8 @@ class Golden:
     def provenance(self) -> dict[str, Any]:
         """What a report says of the golden tensors."""
         return {
+            "family": self.signature.family,
+            "task": self.signature.task,
             "tensors_sha256": self.manifest["tensors_sha256"],
             "cases": len(self),
             "case_names": [Case(**row["case"]).name for row in self.manifest["cases"]],

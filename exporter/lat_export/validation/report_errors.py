@@ -8,12 +8,14 @@ from lat_export.validation.report import FAILED
 from lat_export.validation.report_markup import (
     Content,
     Markup,
+    bound,
     counted,
     element,
     folded,
     scientific,
     section,
     table,
+    verdict_mark,
 )
 from lat_export.validation.report_plots import MARKERS, error_plot, histogram_plot, layer_plot, series_of
 
@@ -39,6 +41,37 @@ def _layers(subject: dict[str, Any], index: int) -> Content:
     numeric = ("after layer", "relative L2", "times the one before")
     small = folded("As a table", table(label, numeric, rows, numeric))
     return _figure(subject["subject"], layer_plot(subject["layers"], f"layers-{index}"), small)
+
+
+def sampled_section(subjects: list[dict[str, Any]]) -> Content:
+    parts = [_sampled(subject) for subject in subjects if subject["sampled"]]
+    if not parts:
+        return ""
+    words = (
+        "Hash codes are signs of projections, and near zero two right programs may see them otherwise. Each node is "
+        "therefore judged on its own inputs, in the rows that no doubtful sign can reach. The expected error is that "
+        "of all rows, if every doubtful sign flipped with one chance in two."
+    )
+    return section("sampled", "Sampled attention", element("p", words), *parts)
+
+
+def _sampled(subject: dict[str, Any]) -> Markup:
+    numeric = ("rows judged", "relative L2", "tolerance", "doubtful signs", "expected error", "codes flipped")
+    rows = [
+        [
+            node["node"],
+            verdict_mark(node["verdict"]),
+            f"{100 * node['rows']:.1f} %",
+            scientific(node["relative_l2"]),
+            bound(node["tolerance"]),
+            scientific(node["doubtful_signs"]),
+            scientific(node["expected_error"]),
+            "" if node["flip_rate"] is None else scientific(node["flip_rate"]),
+        ]
+        for node in subject["sampled"]
+    ]
+    label = f"sampled attention, {subject['subject']}"
+    return table(label, ("node", "verdict", *numeric), rows, numeric)
 
 
 def histogram_section(report: dict[str, Any]) -> Content:

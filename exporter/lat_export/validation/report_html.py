@@ -11,7 +11,7 @@ from typing import Any
 
 from lat_export.validation.report import FAILED, NOT_RUN, PASSED
 from lat_export.validation.report_cases import case_section
-from lat_export.validation.report_errors import error_section, histogram_section, layer_section
+from lat_export.validation.report_errors import error_section, histogram_section, layer_section, sampled_section
 from lat_export.validation.report_markup import (
     SIGNS,
     Content,
@@ -56,6 +56,7 @@ def report_html(report: dict[str, Any]) -> str:
         _figure_section(report["subjects"]),
         _divergence_section(report["divergence"]),
         layer_section(report["subjects"]),
+        sampled_section(report["subjects"]),
         histogram_section(report),
         error_section(report["subjects"]),
         case_section(report),
@@ -104,11 +105,17 @@ def _verdict_section(report: dict[str, Any]) -> Markup:
         for subject in subjects
     ]
     return Markup(
-        f'<header class="{css}">\n<p class="kind">Parity report</p>\n'
+        f'<header class="{css}">\n<p class="kind">{html(_kind(report))}</p>\n'
         f'<h1><span aria-hidden="true">{SIGNS.get(report["verdict"], "?")}</span> {html(_headline(report))}</h1>\n'
         f"{element('ul', *items, css='verdicts').html}\n"
         f"{html(override_note(report['tolerances']))}{html(reference_note(report['golden']))}\n</header>"
     )
+
+
+def _kind(report: dict[str, Any]) -> str:
+    """As "Parity report: longformer, question-answering"."""
+    model = [report["golden"][name] for name in ("family", "task") if name in report["golden"]]
+    return "Parity report" + (f": {', '.join(model)}" if model else "")
 
 
 def _headline(report: dict[str, Any]) -> str:

@@ -87,8 +87,9 @@ class Tolerances:
                 "target, precision, op and output may be left out",
             ) from error
         for row in rows:
-            if not str(row.reason).strip() or not isinstance(row.relative_l2, int | float) or not row.relative_l2 > 0:
-                raise InputError("a tolerance is a number above 0 with a reason", got=asdict(row))
+            number = row.relative_l2 if isinstance(row.relative_l2, int | float) else 0.0
+            if not str(row.reason).strip() or not 0 < number < float("inf"):
+                raise InputError("a tolerance is a finite number above 0, with a reason", got=asdict(row))
         return cls(rows, path.name)
 
     def find(self, target: str, precision: str, ops: Iterable[str], output: str) -> Tolerance:
