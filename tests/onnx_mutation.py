@@ -77,6 +77,11 @@ def embedding(name: str) -> Pick:
     return pick
 
 
+def before(pick: Pick, index: int = 0) -> Pick:
+    """The node that makes an input of another."""
+    return lambda model: pick(model).inputs[index].producer()
+
+
 # What is done there.
 
 
@@ -132,6 +137,16 @@ def attribute_exchanged(first: Pick, second: Pick, name: str) -> Mutation:
     return change
 
 
+def body_changed(op: str, op_type: str, instead: str) -> Mutation:
+    """The first node of a type in the body of a `lat` op is of another type."""
+
+    def change(model: ir.Model) -> None:
+        (body,) = (body for body in model.functions.values() if body.name == op)
+        next(node for node in body if node.op_type == op_type).op_type = instead
+
+    return change
+
+
 def inputs_exchanged(first: tuple[Pick, int], second: tuple[Pick, int]) -> Mutation:
     """What two inputs take changes places."""
 
@@ -142,6 +157,11 @@ def inputs_exchanged(first: tuple[Pick, int], second: tuple[Pick, int]) -> Mutat
         other.replace_input_with(j, left)
 
     return change
+
+
+def input_from(pick: Pick, index: int, source: Pick) -> Mutation:
+    """One node takes the output of another earlier one."""
+    return lambda model: pick(model).replace_input_with(index, source(model).outputs[0])
 
 
 def output_bypassed(pick: Pick, instead: Pick) -> Mutation:
