@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_mutation as wrong
 import onnxruntime
 import pytest
 import torch
 import transformers
-from families import onnx_mutation as wrong
-from families.onnx_mutation import Mutation, error_of_mutant
 from families.small_checkpoint import small_checkpoint
+from onnx_mutation import Mutation, error_of_mutant
 
 from lat_export.inspection import inspect_onnx
 from lat_export.pipeline import Exported, export

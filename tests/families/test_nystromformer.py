@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnx_mutation as wrong
 import pytest
 import torch
 import transformers
-from families import onnx_mutation as wrong
-from families.onnx_mutation import Mutation, error_of_mutant
 from families.small_checkpoint import small_checkpoint
+from onnx_mutation import Mutation, error_of_mutant
 
 from lat_export.errors import InputError, ShapeError
 from lat_export.pipeline import Exported, export

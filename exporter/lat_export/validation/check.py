@@ -16,8 +16,8 @@ import numpy as np
 from lat_export.errors import MissingError
 from lat_export.types import Range, Signature, size_with_globals
 from lat_export.validation.cases import SEED
-from lat_export.validation.compare import Difference, difference, not_comparable
-from lat_export.validation.golden import GoldenCase, take_rows
+from lat_export.validation.compare import Difference, count_not_finite, difference, not_comparable
+from lat_export.validation.golden import GoldenCase, take_rows, whole_shape
 from lat_export.validation.report import FAILED, PASSED, CaseFigures, Repeated, Row, SubjectReport
 from lat_export.validation.task_figures import task_figures
 from lat_export.validation.tolerance import FEW_NUMBERS, FLIP_MARGIN, Tolerances
@@ -94,12 +94,13 @@ def check_subject(
                     continue
                 outputs = run(golden.inputs)
                 digests[index] = _digest(outputs)
-                outputs = take_rows(outputs, golden.rows, signature)
                 outputs = without_empty_globals(outputs, signature, signature.most_globals(golden.inputs))
-                found = [_row(golden, spec.name, outputs[spec.name], judge, scales) for spec in signature.outputs]
+                found = [
+                    _row(golden, spec.name, outputs[spec.name], signature, judge, scales) for spec in signature.outputs
+                ]
                 rows += found
                 if all(isfinite(row.relative_l2) for row in found):
-                    figures += _figures(golden, outputs, signature)
+                    figures += _figures(golden, take_rows(outputs, golden.rows, signature), signature)
                 if time.perf_counter() - told > SECONDS_BETWEEN_LINES:
                     told = time.perf_counter()
                     tell(f"{subject.name}: case {index + 1} of {len(goldens)}")
@@ -201,6 +202,7 @@ def _row(
     golden: GoldenCase,
     name: str,
     output: np.ndarray[Any, Any],
+    signature: Signature,
     judge: Judge,
     scales: dict[tuple[str, int], float],
 ) -> Row:
@@ -208,7 +210,7 @@ def _row(
     remark = ""
     if golden.noise.get(name, 0.0) > tolerance:
         tolerance, remark = FLIP_MARGIN * golden.noise[name], "hash codes may flip"
-    found, problem = _difference(golden, name, output, scales)
+    found, problem = _difference(golden, name, output, signature, judge, scales)
     if not problem and _norm(golden.outputs[name]) < scales.get((name, golden.outputs[name].size), 0.0):
         remark = remark or "against the usual norm of this output"
     return Row(
@@ -224,15 +226,25 @@ def _row(
 
 
 def _difference(
-    golden: GoldenCase, name: str, output: np.ndarray[Any, Any], scales: dict[tuple[str, int], float]
+    golden: GoldenCase,
+    name: str,
+    output: np.ndarray[Any, Any],
+    signature: Signature,
+    judge: Judge,
+    scales: dict[tuple[str, int], float],
 ) -> tuple[Difference, str]:
-    """And what forbids a comparison, if anything does."""
-    reference = golden.outputs[name]
-    try:
-        found = difference(output, reference, scales.get((name, reference.size), 0.0))
-    except ValueError as error:
-        return not_comparable(), str(error)
-    return found, "" if found.finite else "NaN or Inf"
+    """And what forbids a comparison, if anything does: all rows count there, not only those that the golden keeps."""
+    reference, shape = golden.outputs[name], whole_shape(golden, name, signature)
+    (dtype,) = (spec.dtype for spec in signature.outputs if spec.name == name)
+    if output.shape != shape:
+        return not_comparable(), f"shape {output.shape} instead of {shape}"
+    if judge.precision == "fp32" and str(output.dtype) != dtype:
+        return not_comparable(), f"dtype {output.dtype} instead of {dtype}"
+    nan, inf = count_not_finite(output)
+    if nan or inf:
+        return not_comparable(nan, inf), "NaN or Inf"
+    kept = take_rows({name: output}, golden.rows, signature)[name]
+    return difference(kept, reference, scales.get((name, reference.size), 0.0)), ""
 
 
 def _norm(array: np.ndarray[Any, Any]) -> float:

@@ -55,7 +55,7 @@ def difference(output: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], sc
     if output.shape != reference.shape:
         raise ValueError(f"shape {output.shape} instead of {reference.shape}")
     out, ref = output.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    nan, inf = int(np.isnan(out).sum()), int(np.isinf(out).sum())
+    nan, inf = count_not_finite(output)
     if nan or inf:
         return not_comparable(nan, inf)
     if not out.size:
@@ -72,6 +72,13 @@ def difference(output: np.ndarray[Any, Any], reference: np.ndarray[Any, Any], sc
         max_ulp=float((error / _ulp(np.maximum(np.abs(ref), usual or 1.0), output.dtype)).max()),
         histogram=_histogram(error / (usual or 1.0)),
     )
+
+
+def count_not_finite(array: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """How many NaN and how many infinities."""
+    import numpy as np
+
+    return int(np.isnan(array).sum()), int(np.isinf(array).sum())
 
 
 def not_comparable(nan: int = 0, inf: int = 0) -> Difference:

@@ -78,6 +78,15 @@ def take_rows(
     return {name: array.take(rows, axes[name]) if name in axes else array for name, array in outputs.items()}
 
 
+def whole_shape(golden: GoldenCase, name: str, signature: Signature) -> tuple[int, ...]:
+    """Shape of an output with all its rows, those that the golden does not keep included."""
+    shape = list(golden.outputs[name].shape)
+    axes = _sequence_axes(signature)
+    if golden.rows is not None and name in axes:
+        shape[axes[name]] = golden.case.tokens
+    return tuple(shape)
+
+
 def manifest_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its own digest."""
     rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
