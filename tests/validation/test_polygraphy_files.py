@@ -172,42 +172,79 @@ def test_golden_without_a_whole_case_is_refused(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "files").exists()
 
 
-@pytest.mark.parametrize(
-    ("file", "name", "change", "what"),
-    [
-        ("outputs.json", "end_logits", lambda a: a.astype(np.float64), "wrong dtype"),
-        ("outputs.json", "end_logits", lambda a: a[:, :-1], "wrong shape"),
-        ("outputs.json", "end_logits", lambda a: a[0], "wrong shape"),
-        ("outputs.json", "end_logits", lambda a: a * np.nan, "NaN or Inf"),
-        ("inputs.json", "input_ids", lambda a: a.astype(np.int32), "wrong dtype"),
-        ("inputs.json", "input_ids", lambda a: a + 5000, "no meaning"),
-        ("inputs.json", "attention_mask", lambda a: a[0], "wrong rank"),
-    ],
-)
-def test_arrays_that_do_not_fit(file: str, name: str, change: Any, what: str, files: Path) -> None:
-    edited(files / file, change, name)
-    printed = from_polygraphy(files, LIKE, code=2)
-    assert what in printed
-    assert "iteration 15" in printed
-    assert not (files / "golden").exists()
+def array(file: str, name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    return lambda folder: edited(folder / file, change, name)
 
 
-@pytest.mark.parametrize(
-    ("file", "change", "what"),
-    [
-        ("outputs.json", lambda text: text.replace('"end_logits"', '"ends"'), "other outputs than the model's"),
-        ("inputs.json", lambda text: text.replace('"input_ids"', '"ids"'), "no such input"),
-        ("inputs.json", lambda text: json.dumps(json.loads(text)[:-1]), "of different runs"),
-        ("inputs.json", lambda text: text[:100], "cannot be read"),
-        ("inputs.json", lambda text: "{}", "not Polygraphy's inputs"),
-        ("outputs.json", lambda text: "[]", "cannot be read"),
-        ("outputs.json", lambda text: json.dumps({**json.loads(text), "lst": [["a"]]}), "is no RunResults"),
-        ("outputs.json", lambda text: json.dumps({**json.loads(text), "lst": []}), "not of one runner"),
-    ],
-)
-def test_files_that_do_not_fit(file: str, change: Callable[[str], str], what: str, files: Path) -> None:
-    (files / file).write_text(change((files / file).read_text()))
-    assert what in from_polygraphy(files, LIKE, code=2)
+def text(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        (folder / file).write_text(change((folder / file).read_text()))
+
+    return apply
+
+
+# By what the error says: what was done to the files.
+OF_AN_ARRAY = {
+    "dtype of an output": ("wrong dtype", array("outputs.json", "end_logits", lambda a: a.astype(np.float64))),
+    "size of an output": ("wrong shape", array("outputs.json", "end_logits", lambda a: a[:, :-1])),
+    "rank of an output": ("wrong shape", array("outputs.json", "end_logits", lambda a: a[0])),
+    "NaN in an output": ("NaN or Inf", array("outputs.json", "end_logits", lambda a: a * np.nan)),
+    "dtype of an input": ("wrong dtype", array("inputs.json", "input_ids", lambda a: a.astype(np.int32))),
+    "values of an input": ("no meaning", array("inputs.json", "input_ids", lambda a: a + 5000)),
+    "rank of an input": ("wrong rank", array("inputs.json", "attention_mask", lambda a: a[0])),
+}
+OF_A_FILE = {
+    "name of an output": (
+        "other outputs than the model's",
+        text("outputs.json", lambda t: t.replace('"end_logits"', '"ends"')),
+    ),
+    "name of an input": ("no such input", text("inputs.json", lambda t: t.replace('"input_ids"', '"ids"'))),
+    "one input fewer": ("of different runs", text("inputs.json", lambda t: json.dumps(json.loads(t)[:-1]))),
+    "cut": ("cannot be read", text("inputs.json", lambda t: t[:100])),
+    "no list": ("not Polygraphy's inputs", text("inputs.json", lambda t: "{}")),
+    "no results": ("cannot be read", text("outputs.json", lambda t: "[]")),
+    "no runs": ("is no RunResults", text("outputs.json", lambda t: json.dumps({**json.loads(t), "lst": [["a"]]}))),
+    "no runner": ("not of one runner", text("outputs.json", lambda t: json.dumps({**json.loads(t), "lst": []}))),
+}
+READ_ALL = """
+import json, sys
+from pathlib import Path
+from lat_export.conversion import from_polygraphy
+from lat_export.errors import InputError
+told = {}
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        from_polygraphy(folder / "inputs.json", folder / "outputs.json", Path(sys.argv[2]), folder / "golden")
+        told[folder.name] = "no error"
+    except InputError as error:
+        told[folder.name] = str(error)
+    assert sorted(path.name for path in folder.iterdir()) == ["inputs.json", "outputs.json"], folder
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(written: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The error for each change, all from one process."""
+    root = tmp_path_factory.mktemp("refused")
+    for name, (_, change) in {**OF_AN_ARRAY, **OF_A_FILE}.items():
+        change(Path(shutil.copytree(written, root / name)))
+    done = run(sys.executable, "-c", READ_ALL, root, LIKE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # Polygraphy's own lines are in our errors
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", OF_AN_ARRAY)
+def test_arrays_that_do_not_fit(name: str, told: dict[str, str]) -> None:
+    assert OF_AN_ARRAY[name][0] in told[name]
+    assert "iteration 15" in told[name]
+
+
+@pytest.mark.parametrize("name", OF_A_FILE)
+def test_files_that_do_not_fit(name: str, told: dict[str, str]) -> None:
+    assert OF_A_FILE[name][0] in told[name]
 
 
 def test_one_of_two_runners_is_chosen(files: Path) -> None:

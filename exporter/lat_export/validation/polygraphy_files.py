@@ -176,5 +176,5 @@ def _polygraphy() -> Iterator[tuple[Any, Any]]:
         raise MissingError(
             "Polygraphy is not installed", got=first_line(error), hint="pip install polygraphy"
         ) from error
-    with G_LOGGER.verbosity():
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):
         yield json, comparator
