@@ -22,7 +22,7 @@ REQUIRED_PACKAGES = (
     ("onnxruntime", "--to ort, and validation of every export", "pip install onnxruntime"),
     ("safetensors", "weights and golden tensors", "pip install safetensors"),
 )
-OPTIONAL_PACKAGES = (("polygraphy", "running engines on a GPU", "pip install polygraphy"),)
+OPTIONAL_PACKAGES = (("polygraphy", "engines on a GPU, golden tensors as its files", "pip install polygraphy"),)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lat_export.errors import ParityError
+from lat_export.remake import export_command
 from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from lat_export.stages.graph import build_graph
@@ -57,7 +58,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         del traced
         if spec.validate:
             with _timed("record", tell):
-                golden = record(loaded, staging.folder, {**plan.sizes, **named_sizes(spec)})
+                golden = record(loaded, staging.folder, export_command(spec), {**plan.sizes, **named_sizes(spec)})
             warnings.add(golden.note_on_reference())
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):

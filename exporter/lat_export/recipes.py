@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import InputError, ParityError
+from lat_export.errors import InputError, LatExportError, first_line
 from lat_export.families import family_of
 from lat_export.quiet import quiet_transformers
-from lat_export.stages.load import Checkpoint, load
-from lat_export.stages.record import origin, record
+from lat_export.remake import command, portable
+from lat_export.stages.load import load
+from lat_export.stages.record import record
 from lat_export.staging import staged
-from lat_export.tasks import task_named
+from lat_export.tasks import TASKS, task_named
 from lat_export.types import ModelSpec
-from lat_export.validation.golden import MANIFEST_FILE, TENSORS_FILE, Golden
+from lat_export.validation.golden import MANIFEST_FILE, TENSORS_FILE
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 RECIPE_FILE = "recipe.json"
 CHECKPOINT_FOLDER = "checkpoint"
@@ -51,61 +53,112 @@ class Recipe:
 
     @classmethod
     def read(cls, folder: Path) -> Recipe:
+        """
+        Raises:
+            InputError: no recipe there, or one that is malformed; the error names the file and what is wrong in it.
+        """
         path = folder / RECIPE_FILE
         if not path.is_file():
             raise InputError("no recipe there", got=folder, expected=f"a folder with {RECIPE_FILE}")
         try:
-            return cls(**json.loads(path.read_text()))
+            recipe = cls(**json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a recipe", got=error, expected=", ".join(cls.__annotations__)) from error
+            raise InputError(
+                f"{path} is not a recipe", got=first_line(error), expected=", ".join(cls.__annotations__)
+            ) from error
+        for name, holds, expected in recipe._conditions():
+            if not holds:
+                value = getattr(recipe, name)
+                raise InputError(f"{path} is not a recipe: {name}", got=json.dumps(value)[:200], expected=expected)
+        return recipe
+
+    def _conditions(self) -> Iterator[tuple[str, bool, str]]:
+        """(field, whether it holds, what would be right), in an order in which each may rely on those before."""
+        yield "family", isinstance(self.family, str), "a model_type"
+        yield "seed", _is_whole(self.seed), "a number of 0 or more"
+        yield "config", isinstance(self.config, dict), "keywords of the family's config class"
+        spreads = self.sharpen.values() if isinstance(self.sharpen, dict) else [None]
+        yield (
+            "sharpen",
+            all(isinstance(spread, (int, float)) and spread >= 0 for spread in spreads) and _all_compile(self.sharpen),
+            "a standard deviation by regular expression",
+        )
+        tasks = self.tasks if isinstance(self.tasks, dict) else {}
+        yield (
+            "tasks",
+            bool(tasks) and set(tasks) <= set(TASKS) and all(isinstance(own, dict) for own in tasks.values()),
+            "config keywords by task, of " + ", ".join(TASKS),
+        )
+        yield "kept_bytes_per_output", _is_whole(self.kept_bytes_per_output), "a number of bytes"
+        made_of = self.tokenizer if isinstance(self.tokenizer, dict) else {}
+        corpus = made_of.get("corpus")
+        yield (
+            "tokenizer",
+            set(made_of) == {"vocab_size", "corpus"}
+            and _is_whole(made_of["vocab_size"])
+            and isinstance(corpus, list)
+            and bool(corpus)
+            and all(isinstance(line, str) for line in corpus),
+            '"vocab_size", a number, and "corpus", a list of lines of text',
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _all_compile(patterns: Iterable[str]) -> bool:
+    try:
+        return all(re.compile(pattern) for pattern in patterns)
+    except re.error:
+        return False
 
 
 def make_goldens(recipe_folder: Path, out: Path, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Write `<task>/checkpoint/` and `<task>/golden.*` for every task of the recipe into `out`."""
+    """Write `<task>/checkpoint/` and `<task>/golden.*` for every task of the recipe into `out`.
+
+    Raises:
+        InputError: a malformed recipe, or one of a config that gives no model.
+    """
     recipe = Recipe.read(recipe_folder)
+    # The one recipe makes all of its tasks.
+    again = command("golden", "make", portable(recipe_folder), *_elsewhere(recipe_folder, out))
     for task in recipe.tasks:
         folder = out / task
         with staged(folder, replaceable=_is_golden, force=True) as staging:
             checkpoint = staging.folder / CHECKPOINT_FOLDER
-            _make_checkpoint(recipe, task, checkpoint)
-            loaded = load(ModelSpec(str(checkpoint), "onnx", out, task=task))
-            golden = record(loaded, staging.folder, kept_bytes=recipe.kept_bytes_per_output)
+            with _told_of(recipe_folder / RECIPE_FILE, task):
+                _make_checkpoint(recipe, task, checkpoint)
+                loaded = load(ModelSpec(str(checkpoint), "onnx", out, task=task))
+            golden = record(loaded, staging.folder, again, kept_bytes=recipe.kept_bytes_per_output)
         tell(f"{folder}: {len(golden)} cases, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())} bytes")
+
+
+def _elsewhere(recipe_folder: Path, out: Path) -> list[str]:
+    return [] if out == recipe_folder else ["--out", portable(out)]
+
+
+@contextmanager
+def _told_of(recipe: Path, task: str) -> Iterator[None]:
+    """What a config does to transformers' classes is an error of the recipe; a full disk is not."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # transformers, torch and tokenizers each raise their own
+        got = error.what if isinstance(error, LatExportError) else first_line(error)
+        if isinstance(error, LatExportError) and error.got is not None:
+            got += f": {error.got}"
+        raise InputError(
+            "the recipe makes no checkpoint",
+            got=got,
+            expected="a config and a tokenizer that fit each other and the family",
+            where={"recipe": str(recipe), "task": task},
+        ) from error
 
 
 def _is_golden(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} <= {CHECKPOINT_FOLDER, TENSORS_FILE, MANIFEST_FILE}
-
-
-def check_goldens(folder: Path) -> list[str]:
-    """Names of the goldens below `folder`, each with its digests checked.
-
-    Raises:
-        ParityError: tensors or checkpoint are not those that the golden was made from.
-        InputError: no golden below the folder.
-    """
-    checked = []
-    for manifest in sorted(folder.rglob("golden.json")):
-        golden = Golden(manifest.parent)
-        where = manifest.parent.resolve()
-        if (where / CHECKPOINT_FOLDER).is_dir():  # a bundle's goldens have none beside them
-            spec = ModelSpec(str(where / CHECKPOINT_FOLDER), "onnx", folder, task=golden.signature.task)
-            _check_origin(golden, load(spec).checkpoint, where)
-        checked.append(f"{manifest.parent.relative_to(folder)}: {len(golden)} cases")
-    if not checked:
-        raise InputError("no golden tensors below that folder", got=folder)
-    return checked
-
-
-def _check_origin(golden: Golden, current: Checkpoint, folder: Path) -> None:
-    found, recorded = origin(current)["checkpoint_sha256"], golden.manifest["origin"]["checkpoint_sha256"]
-    if found != recorded:
-        raise ParityError(
-            "the checkpoint is not the one that its golden tensors were made from",
-            got=found,
-            expected=recorded,
-            hint=f"lat-export golden make {folder.parent}",
-        )
 
 
 def _make_checkpoint(recipe: Recipe, task: str, folder: Path) -> None:
@@ -120,7 +173,13 @@ def _make_checkpoint(recipe: Recipe, task: str, folder: Path) -> None:
         model = model_class(config)
         _sharpen(model, recipe)
         model.save_pretrained(folder)
-        _tokenizer(recipe).save_pretrained(folder)
+        tokenizer = _tokenizer(recipe, config)
+        if len(tokenizer) > config.vocab_size:
+            raise InputError(
+                "the tokenizer has more tokens than the model",
+                got=f"{len(tokenizer)} tokens, vocab_size {config.vocab_size}",
+            )
+        tokenizer.save_pretrained(folder)
 
 
 def _sharpen(model: PreTrainedModel, recipe: Recipe) -> None:
@@ -135,7 +194,7 @@ def _sharpen(model: PreTrainedModel, recipe: Recipe) -> None:
                 parameter.normal_(0.0, spread, generator=generator)
 
 
-def _tokenizer(recipe: Recipe) -> Any:
+def _tokenizer(recipe: Recipe, config: PreTrainedConfig) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -160,5 +219,5 @@ def _tokenizer(recipe: Recipe) -> Any:
         pad_token="<pad>",
         unk_token="<unk>",
         mask_token="<mask>",
-        model_max_length=recipe.config["max_position_embeddings"] - 2,
+        model_max_length=config.max_position_embeddings - 2,
     )

@@ -199,6 +199,16 @@ class Signature:
         if max_global is not None:
             self._check_globals(inputs, max_global)
 
+    def output_shapes(self, inputs: dict[str, Any]) -> dict[str, tuple[str | int, ...]]:
+        """Shape of every output for these inputs, by name."""
+        mask = inputs["attention_mask"]
+        sizes: dict[str | int, int] = dict(zip(self.token_dims, mask.shape, strict=True))
+        sizes["*".join(str(dim) for dim in self.token_dims[:-1])] = mask[..., 0].size  # rows of all choices
+        most = self.most_globals(inputs)
+        return {
+            spec.name: tuple(sizes.get(dim, size_with_globals(dim, most)) for dim in spec.dims) for spec in self.outputs
+        }
+
     def _check_length(self, tokens: int) -> None:
         if tokens > self.max_tokens:
             raise ShapeError(

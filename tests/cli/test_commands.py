@@ -21,7 +21,17 @@ from lat_export.pipeline import Exported
 from lat_export.targets import TARGETS
 
 Export = Callable[..., Exported]
-COMMANDS = ("model", "validate", "run", "inspect", "doctor", "golden make", "golden check")
+COMMANDS = (
+    "model",
+    "validate",
+    "run",
+    "inspect",
+    "doctor",
+    "golden make",
+    "golden check",
+    "golden to-polygraphy",
+    "golden from-polygraphy",
+)
 
 
 def run(*command: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:

@@ -19,8 +19,9 @@ from transformers.models.longformer.modeling_longformer import _compute_global_a
 
 from lat_export.answers import Read, entities, labels
 from lat_export.errors import InputError
-from lat_export.inference import Request, answer, default_globals
+from lat_export.inference import Request, answer
 from lat_export.pipeline import Exported
+from lat_export.text_inputs import default_globals
 
 Export = Callable[..., Exported]
 TEXT = "The keeper of the northern tower kept the light through the storm."

@@ -136,6 +136,10 @@ def test_commands_of_the_readme_work(tmp_path: Path) -> None:
         words = shlex.split(command)
         if words[0] == "lat-export":
             words = [sys.executable, "-m", "lat_export", *words[1:]]
+        elif words[0] == "polygraphy":
+            words = [str(Path(sys.executable).with_name("polygraphy")), *words[1:]]
+        elif words[0] == "echo":
+            words = ["sh", "-c", command]
         elif command == "make demo":
             words = ["make", "demo", "--old-file=.venv/ready"]  # the environment is the one that runs this test
         else:

@@ -12,14 +12,15 @@ import pytest
 from conftest import GOLDEN
 
 from lat_export.errors import InputError, ParityError
+from lat_export.goldens import check_goldens
 from lat_export.pipeline import Exported, ParityLostError, export
-from lat_export.recipes import check_goldens, make_goldens
+from lat_export.recipes import make_goldens
 from lat_export.revalidation import revalidate
 from lat_export.stages import graph as graph_stage
 from lat_export.types import ModelSpec, Range, Signature
 from lat_export.validation.cases import GLOBALS, PADDINGS, USUAL_CHOICES, Case, case_inputs, case_table
 from lat_export.validation.compare import difference, not_comparable
-from lat_export.validation.golden import Golden, kept_rows, take_rows
+from lat_export.validation.golden import FORMAT_VERSION, Golden, kept_rows, take_rows
 from lat_export.validation.report import FAILED, Report, Row, SubjectReport
 
 Export = Callable[..., Exported]
@@ -166,8 +167,9 @@ def test_golden_check_finds_a_changed_byte(tmp_path: Path) -> None:
     changed = bytearray(tensors.read_bytes())
     changed[-1] ^= 1
     tensors.write_bytes(changed)
-    with pytest.raises(ParityError, match="changed after it was written"):
+    with pytest.raises(ParityError, match="changed after it was written") as caught:
         check_goldens(tmp_path)
+    assert caught.value.hint == "make it again: lat-export golden make golden/longformer"
 
 
 def test_golden_check_finds_a_changed_manifest(tmp_path: Path) -> None:
@@ -186,16 +188,20 @@ def test_golden_check_finds_another_checkpoint(tmp_path: Path) -> None:
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1
     weights.write_bytes(changed)
-    with pytest.raises(ParityError, match="not the one that its golden tensors were made from"):
+    with pytest.raises(ParityError, match="not the one that its golden tensors were made from") as caught:
         check_goldens(tmp_path)
+    assert caught.value.hint == "make it again: lat-export golden make golden/longformer"
+    assert "model.safetensors" in str(caught.value.got)
+    assert "config.json" not in str(caught.value.got)
 
 
 def test_golden_of_another_format_is_refused(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "longformer" / "text-classification", tmp_path / "task")
     manifest = tmp_path / "task" / "golden.json"
-    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 99'))
-    with pytest.raises(InputError, match="another format version"):
+    manifest.write_text(manifest.read_text().replace(f'"format": {FORMAT_VERSION}', '"format": 99'))
+    with pytest.raises(InputError, match="another format version") as caught:
         Golden(tmp_path / "task")
+    assert caught.value.hint == "make it again: lat-export golden make golden/longformer"
 
 
 def test_bundle_without_golden_cannot_be_validated(checkpoint: Path, tmp_path: Path) -> None:

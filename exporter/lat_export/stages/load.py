@@ -88,7 +88,7 @@ def load(spec: ModelSpec) -> Loaded:
 
 
 def _load(spec: ModelSpec) -> Loaded:
-    folder = _folder(spec)
+    folder = checkpoint_folder(spec)
     raw_config = _raw_config(folder)
     family = family_of(str(raw_config.get("model_type")))
     task = _task(spec.task, raw_config, family)
@@ -106,7 +106,12 @@ def _load(spec: ModelSpec) -> Loaded:
     return Loaded(Checkpoint(folder, family, signature, spec.options, warnings), model)
 
 
-def _folder(spec: ModelSpec) -> Path:
+def checkpoint_folder(spec: ModelSpec) -> Path:
+    """Where the checkpoint lies on disk, fetched from the hub where it is no folder.
+
+    Raises:
+        InputError: no such folder or hub id.
+    """
     folder = Path(spec.model)
     if folder.is_dir():
         return folder

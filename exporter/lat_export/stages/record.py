@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from lat_export.errors import InternalError, first_line
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, Loaded
 from lat_export.stages.signature import picked, wanted_groups
-from lat_export.types import Range, size_with_globals
+from lat_export.tokenizer_file import TOKENIZER_FILE
+from lat_export.types import Range, Signature
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.compare import difference
+from lat_export.validation.given_cases import GivenCases
 from lat_export.validation.golden import (
     KEPT_BYTES_PER_CASE,
     Golden,
@@ -31,47 +34,80 @@ if TYPE_CHECKING:
 
 
 NOISE_SEEDS = (1, 2)
+CONFIG_AND_WEIGHTS = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "tf_model.h5")
 
 
 def record(
-    loaded: Loaded, folder: Path, sizes: dict[str, Range] | None = None, kept_bytes: int = KEPT_BYTES_PER_CASE
+    loaded: Loaded,
+    folder: Path,
+    command: str,
+    sizes: dict[str, Range] | None = None,
+    kept_bytes: int | None = KEPT_BYTES_PER_CASE,
+    given: GivenCases | None = None,
 ) -> Golden:
-    """Run transformers' own modules over the case table and write the golden tensors into `folder`.
+    """Run transformers' own modules over the cases and write the golden tensors into `folder`.
 
     Args:
-        sizes: sizes that the artifacts are for; cases outside are not made.
-        kept_bytes: outputs that are larger together keep only some positions of the sequence.
+        command: the command that makes them again, for the manifest.
+        sizes: sizes that the artifacts are for; cases of the table outside are not made.
+        kept_bytes: outputs that are larger together keep only some positions of the sequence; None keeps them all.
+        given: a user's own cases, which then take the place of the case table.
 
     Where transformers cannot run a case, the family's swapped module (the PyTorch references of the ops) does; the
     manifest says so case by case.
     """
     signature = loaded.signature
-    writer = GoldenWriter(folder, signature, origin(loaded.checkpoint))
+    writer = GoldenWriter(folder, signature, origin(loaded.checkpoint, command, given))
     reference = _Reference(loaded)
-    for case in case_table(signature, sizes):
-        inputs = case_inputs(signature, case)
+    for case, inputs in given.cases if given else _cases_of_the_table(signature, sizes):
         outputs, computed_by, why = reference(case, inputs)
         noise = reference.noise(inputs, outputs)
-        rows = kept_rows(outputs, signature, kept_bytes)
+        rows = None if kept_bytes is None else kept_rows(outputs, signature, kept_bytes)
         writer.add(GoldenCase(case, inputs, take_rows(outputs, rows, signature), rows, computed_by, why, noise))
     writer.close()
     return Golden(folder)
 
 
-def origin(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Digests, versions and seed: what the tensors of a golden hang on."""
+def _cases_of_the_table(
+    signature: Signature, sizes: dict[str, Range] | None
+) -> Iterator[tuple[Case, dict[str, np.ndarray[Any, Any]]]]:
+    for case in case_table(signature, sizes):
+        yield case, case_inputs(signature, case)
+
+
+def origin(checkpoint: Checkpoint, command: str, given: GivenCases | None = None) -> dict[str, Any]:
+    """Digests, versions, seed, options and command: what the tensors of a golden hang on.
+
+    The tokenizer is among the digests where texts went through it.
+    """
+    import tokenizers
     import torch
     import transformers
 
-    parts = ("config.json", "*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin*", "tf_model.h5")
-    files = sorted(path for part in parts for path in checkpoint.folder.glob(part))
+    texts = given is not None and given.tokenized
     return {
-        "checkpoint_sha256": {path.name: file_sha256(path) for path in files},
-        "versions": {"lat-export": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        "checkpoint_sha256": checkpoint_digests(checkpoint.folder, tokenizer=texts),
+        "versions": {
+            "lat-export": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+            **({"tokenizers": tokenizers.__version__} if texts else {}),
+        },
+        "cases": "given" if given else "table",
+        "given_sha256": given.files if given else {},
         "seed": SEED,
         "dtype": "float32",
+        "semantics": checkpoint.options.semantics,
         "options": asdict(checkpoint.options),
+        "command": command,
     }
+
+
+def checkpoint_digests(folder: Path, *, tokenizer: bool = False) -> dict[str, str]:
+    """SHA-256 by file name of a checkpoint's config and weights, and of its tokenizer where that is wanted."""
+    parts = [*CONFIG_AND_WEIGHTS, *([TOKENIZER_FILE] if tokenizer else [])]
+    return {path.name: file_sha256(path) for path in sorted(file for part in parts for file in folder.glob(part))}
 
 
 class _Reference:
@@ -139,13 +175,8 @@ class _Reference:
 
     def _check(self, outputs: dict[str, np.ndarray[Any, Any]], inputs: dict[str, np.ndarray[Any, Any]]) -> None:
         """A module that broadcasts where it should refuse, or gives NaN, is no reference."""
-        signature = self._loaded.signature
-        sizes = dict(zip(signature.token_dims, inputs["attention_mask"].shape, strict=True))
-        sizes["*".join(str(dim) for dim in signature.token_dims[:-1])] = inputs["attention_mask"][..., 0].size
-        most_globals = signature.most_globals(inputs)
-        for spec in signature.outputs:
-            expected = tuple(sizes.get(dim, size_with_globals(dim, most_globals)) for dim in spec.dims)
-            if outputs[spec.name].shape != expected:
-                raise ValueError(f"{spec.name} has shape {outputs[spec.name].shape} instead of {expected}")
-            if not np.isfinite(outputs[spec.name]).all():
-                raise ValueError(f"{spec.name} has NaN or Inf")
+        for name, expected in self._loaded.signature.output_shapes(inputs).items():
+            if outputs[name].shape != expected:
+                raise ValueError(f"{name} has shape {outputs[name].shape} instead of {expected}")
+            if not np.isfinite(outputs[name]).all():
+                raise ValueError(f"{name} has NaN or Inf")

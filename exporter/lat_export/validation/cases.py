@@ -14,6 +14,8 @@ SEED = 20261120
 
 PADDINGS = ("none", "left", "right", "one row all padding")
 GLOBALS = ("none", "first", "scattered", "all", "up to the bound")
+# The padding and the global tokens of a case whose inputs a user gave.
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Case:
         choices: C, for multiple choice.
         global_tokens: one of `GLOBALS`, for families that have global tokens; "scattered" differs from row to row,
             "up to the bound" has as many as an engine takes.
+        source: where a user's own inputs come from, as "texts.jsonl line 3"; padding and globals are then `GIVEN`.
     """
 
     batch: int
@@ -34,11 +37,15 @@ class Case:
     padding: str = "none"
     global_tokens: str = "none"
     choices: int | None = None
+    source: str | None = None
 
     @property
     def name(self) -> str:
         choices = "" if self.choices is None else f" C={self.choices}"
-        return f"B={self.batch}{choices} N={self.tokens} padding={self.padding} globals={self.global_tokens}"
+        sizes = f"B={self.batch}{choices} N={self.tokens}"
+        if self.source is not None:
+            return f"{self.source} {sizes}"
+        return f"{sizes} padding={self.padding} globals={self.global_tokens}"
 
 
 FIRST_CASE = ("none", "first")

@@ -18,7 +18,7 @@ from lat_export.validation.cases import Case
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TENSORS_FILE = "golden.safetensors"
 MANIFEST_FILE = "golden.json"
 
@@ -32,7 +32,8 @@ class GoldenCase:
 
     Attributes:
         outputs: by name; where `rows` is not None, only those positions of the sequence.
-        computed_by: "transformers", or "lat-export reference" where transformers cannot run the case.
+        computed_by: "transformers", "lat-export reference" where transformers cannot run the case, or the name of the
+            Polygraphy runner that it was read from.
         why_reference: transformers' own error, where it could not run.
         noise: for sampled attention, by output: the relative L2 by which right programs may differ, because a hash code
             flips where a projection is near zero (see `lat_export.families.Family.shaken`).
@@ -87,6 +88,11 @@ def whole_shape(golden: GoldenCase, name: str, signature: Signature) -> tuple[in
     return tuple(shape)
 
 
+def is_golden(folder: Path) -> bool:
+    """Whether a folder holds golden tensors and nothing else, or nothing at all: something that may be replaced."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {TENSORS_FILE, MANIFEST_FILE}
+
+
 def manifest_digest(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its own digest."""
     rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
@@ -99,7 +105,7 @@ class GoldenWriter:
     def __init__(self, folder: Path, signature: Signature, origin: dict[str, Any]) -> None:
         """
         Args:
-            origin: digests, versions and seeds that tell where the tensors come from.
+            origin: where the tensors come from: digests, versions, and as "command" what makes them again.
         """
         self._folder = folder
         self._signature = signature
@@ -143,6 +149,16 @@ class GoldenWriter:
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON", got=first_line(error)) from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not a JSON object", got=type(found).__name__)
+    return found
+
+
 class Golden:
     """A golden on disk, read case by case."""
 
@@ -150,22 +166,20 @@ class Golden:
         """
         Raises:
             InputError: no golden there, or one of another format version.
-            ParityError: the tensors are not the ones that the manifest was written for.
+            ParityError: manifest or tensors were changed since they were written.
         """
+        self.folder = folder
         self._tensors = folder / TENSORS_FILE
         manifest_file = folder / MANIFEST_FILE
         if not manifest_file.is_file() or not self._tensors.is_file():
             raise InputError("no golden tensors there", got=folder, expected=f"{MANIFEST_FILE} and {TENSORS_FILE}")
-        try:
-            self.manifest: dict[str, Any] = json.loads(manifest_file.read_text())
-        except ValueError as error:
-            raise InputError(f"{manifest_file} is not valid JSON", got=first_line(error)) from error
+        self.manifest = _read_manifest(manifest_file)
         if self.manifest.get("format") != FORMAT_VERSION:
             raise InputError(
                 "golden tensors of another format version",
-                got=self.manifest.get("format"),
+                got=f"{self.manifest.get('format')} in {manifest_file}",
                 expected=FORMAT_VERSION,
-                hint="make them again with lat-export golden make",
+                hint=self.how_to_remake(),
             )
         for name, digest, written in (
             (MANIFEST_FILE, manifest_digest(self.manifest), self.manifest.get("manifest_sha256")),
@@ -174,11 +188,23 @@ class Golden:
             if digest != written:
                 raise ParityError(
                     f"{name} was changed after it was written",
-                    got=digest,
+                    got=f"{digest} in {folder}",
                     expected=written,
-                    hint="make it again with lat-export golden make",
+                    hint=self.how_to_remake(),
                 )
         self.signature = Signature.from_json(self.manifest["signature"])
+
+    def how_to_remake(self) -> str:
+        """For a hint: the command that makes these tensors again, as their manifest has it.
+
+        Asked for in errors too, so of a manifest that may be damaged: a command in it is shown only where it is one
+        line, and of lat-export.
+        """
+        origin = self.manifest.get("origin")
+        command = origin.get("command") if isinstance(origin, dict) else None
+        if not isinstance(command, str) or not command.isprintable() or not command.startswith("lat-export "):
+            return "make it again with lat-export golden make, or export the bundle again"
+        return f"make it again: {command}"
 
     def provenance(self) -> dict[str, Any]:
         """What a report says of the golden tensors."""
@@ -194,7 +220,7 @@ class Golden:
 
     def note_on_reference(self) -> str | None:
         """How many cases have another reference than transformers, and why; None where all have transformers'."""
-        reasons = [row["why_reference"] for row in self.manifest["cases"] if row["computed_by"] != "transformers"]
+        reasons = [row["why_reference"] for row in self.manifest["cases"] if row["why_reference"] is not None]
         if not reasons:
             return None
         return f"{len(reasons)} of {len(self)} cases are compared with lat-export's own reference: {reasons[0]}"

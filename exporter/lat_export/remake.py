@@ -1,0 +1,58 @@
+"""The command that makes a file again, as the file itself records it: no path of the machine that made it is in it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from lat_export.types import ModelSpec, Options
+
+PROGRAM = "lat-export"
+
+
+def portable(path: str | Path) -> str:
+    """A relative path or a hub id as it was given; of an absolute path the last part."""
+    given = Path(path)
+    if not given.is_absolute():
+        return str(path)
+    return given.name or "."
+
+
+def export_command(spec: ModelSpec) -> str:
+    """The `lat-export model` of an export."""
+    ranges = (("--batch", spec.batch), ("--seq", spec.sequence), ("--choices", spec.choices))
+    words = ["model", portable(spec.model), "--to", spec.target]
+    words += [word for name, sizes in ranges if sizes is not None for word in (name, str(sizes))]
+    if spec.max_global is not None:
+        words += ["--max-global", str(spec.max_global)]
+    return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
+
+
+def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], *, all_rows: bool) -> str:
+    """The `lat-export golden make` of a checkpoint's golden tensors."""
+    words = ["golden", "make", portable(spec.model), *_choices(spec)]
+    words += ["--texts", portable(texts)] if texts is not None else []
+    words += [word for path in arrays for word in ("--arrays", portable(path))]
+    words += ["--all-rows"] if all_rows else []
+    return command(*words, "--out", portable(spec.out), "--force")
+
+
+def command(*words: str) -> str:
+    """One line for a shell."""
+    return shlex.join([PROGRAM, *words])
+
+
+def _choices(spec: ModelSpec) -> list[str]:
+    """Options that say which model is meant, and what it takes and gives; defaults are left out."""
+    usual = Options()
+    words = ["--task", spec.task] if spec.task else []
+    words += ["--inputs", ",".join(spec.inputs)] if spec.inputs else []
+    words += ["--outputs", ",".join(spec.outputs)] if spec.outputs else []
+    if spec.options.semantics != usual.semantics:
+        words += ["--semantics", spec.options.semantics]
+    if spec.options.hash_seed != usual.hash_seed:
+        words += ["--hash-seed", str(spec.options.hash_seed)]
+    if spec.options.num_hash is not None:
+        words += ["--num-hash", str(spec.options.num_hash)]
+    return words + (["--allow-pickle"] if spec.allow_pickle else [])
