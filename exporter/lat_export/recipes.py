@@ -37,7 +37,8 @@ class Recipe:
     """
     Attributes:
         config: keywords of the family's config class.
-        sharpen: standard deviation by regular expression over parameter names; those weights are drawn anew.
+        sharpen: standard deviation, or mean and standard deviation, by regular expression over parameter names; those
+            weights are drawn anew. The first expression that fits is taken.
         tasks: config keywords of each task's own.
         kept_bytes_per_output: size over which a case's outputs keep only some positions.
         tokenizer: "vocab_size" and "corpus" (lines of text) of a byte-level BPE tokenizer.
@@ -46,7 +47,7 @@ class Recipe:
     family: str
     seed: int
     config: dict[str, Any]
-    sharpen: dict[str, float]
+    sharpen: dict[str, float | list[float]]
     tasks: dict[str, dict[str, Any]]
     kept_bytes_per_output: int
     tokenizer: dict[str, Any]
@@ -77,11 +78,11 @@ class Recipe:
         yield "family", isinstance(self.family, str), "a model_type"
         yield "seed", _is_whole(self.seed), "a number of 0 or more"
         yield "config", isinstance(self.config, dict), "keywords of the family's config class"
-        spreads = self.sharpen.values() if isinstance(self.sharpen, dict) else [None]
+        drawn = self.sharpen.values() if isinstance(self.sharpen, dict) else [None]
         yield (
             "sharpen",
-            all(isinstance(spread, (int, float)) and spread >= 0 for spread in spreads) and _all_compile(self.sharpen),
-            "a standard deviation by regular expression",
+            all(_is_spread(found) for found in drawn) and _all_compile(self.sharpen),
+            "a standard deviation, or [mean, standard deviation], by regular expression",
         )
         tasks = self.tasks if isinstance(self.tasks, dict) else {}
         yield (
@@ -182,16 +183,22 @@ def _make_checkpoint(recipe: Recipe, task: str, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def _is_spread(value: Any) -> bool:
+    numbers = value if isinstance(value, list) and len(value) == 2 else [0.0, value]
+    return all(isinstance(number, int | float) for number in numbers) and numbers[1] >= 0
+
+
 def _sharpen(model: PreTrainedModel, recipe: Recipe) -> None:
     """Draw parameters anew, each from a generator of its own: the order of modules does not matter."""
     import torch
 
     for index, (name, parameter) in enumerate(sorted(model.named_parameters())):
-        spread = next((std for pattern, std in recipe.sharpen.items() if re.search(pattern, name)), None)
-        if spread is not None:
+        found = next((drawn for pattern, drawn in recipe.sharpen.items() if re.search(pattern, name)), None)
+        if found is not None:
+            mean, spread = found if isinstance(found, list) else (0.0, found)
             generator = torch.Generator().manual_seed(recipe.seed * 1000 + index)
             with torch.no_grad():
-                parameter.normal_(0.0, spread, generator=generator)
+                parameter.normal_(mean, spread, generator=generator)
 
 
 def _tokenizer(recipe: Recipe, config: PreTrainedConfig) -> Any:

@@ -94,7 +94,7 @@ def test_case_inputs_are_what_the_case_says(signature: Signature) -> None:
     assert len({row.sum() for row in keep}) == 3  # padded by different amounts
     assert (keep[:, -1] == 1).all()
     assert len({tuple(row) for row in marked}) == 3  # globals differ from row to row
-    assert (marked <= keep).all()
+    assert (marked > keep).any()  # padding that is marked stays padding
     again = case_inputs(signature, Case(3, 20, "left", "scattered"))
     assert all((inputs[name] == again[name]).all() for name in inputs)
 

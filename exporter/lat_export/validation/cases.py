@@ -49,19 +49,24 @@ class Case:
 
 
 FIRST_CASE = ("none", "first")
-# The longest case is costly at full size, so it comes once, with a batch of one.
-LAST_CASE = ("right", "scattered")
+# The longest case is costly at full size, so it comes once, with a batch of one. It has no padding: every position is
+# a token's somewhere.
+LAST_CASE = ("none", "scattered")
+# Of a larger batch, at the shortest length and at another: cheap, whatever the size of the model.
+BATCH_CASE = ("left", "scattered")
 # Together these meet every padding and every pattern.
 PATTERNS = (
     ("none", "none"),
     ("right", "scattered"),
     ("left", "first"),
+    ("right", "first"),
     ("none", "all"),
     ("one row all padding", "scattered"),
     ("none", "up to the bound"),
 )
 # Taken where the artifact's sizes admit them.
 USUAL_BATCH = 2
+LARGEST_BATCH = 3
 USUAL_TOKENS = 512
 USUAL_CHOICES = 3
 
@@ -85,6 +90,8 @@ def case_table(signature: Signature, sizes: dict[str, Range] | None = None) -> t
     cases += [Case(one, tokens, *of_one_row[index % len(of_one_row)]) for index, tokens in enumerate(lengths[:-1])]
     pattern_length = min(lengths, key=lambda tokens: abs(tokens - signature.pattern_length))
     cases += [Case(two, pattern_length, *row) for row in PATTERNS]
+    cases.append(Case(admitted("batch", LARGEST_BATCH), lengths[0], *BATCH_CASE))
+    cases.append(Case(admitted("batch", LARGEST_BATCH), lengths[len(lengths) // 3], *BATCH_CASE))
     cases.append(Case(one, lengths[-1], *LAST_CASE))
     if signature.max_global is None:
         cases = [replace(case, global_tokens="none") for case in cases]
@@ -147,7 +154,7 @@ def _keep(case: Case, rows: int) -> np.ndarray[Any, Any]:
 
 
 def _globals(case: Case, keep: np.ndarray[Any, Any], rng: np.random.Generator, bound: int) -> np.ndarray[Any, Any]:
-    """bool (rows, N): which positions are global; none is padding."""
+    """bool (rows, N): which positions are marked global."""
     import numpy as np
 
     marked = np.zeros_like(keep)
@@ -157,9 +164,10 @@ def _globals(case: Case, keep: np.ndarray[Any, Any], rng: np.random.Generator, b
         if case.global_tokens == "first":
             marked[row, kept[:1]] = True
         elif case.global_tokens == "scattered" and kept.size:
-            # A different number in every row, the last token always among them.
+            # A different number in every row, the last token always among them; and padding, which stays padding.
             marked[row, rng.choice(kept, size=min(row + 1, kept.size), replace=False)] = True
             marked[row, kept[-1]] = True
+            marked[row, np.flatnonzero(~keep[row])[:2]] = True
         elif case.global_tokens == "up to the bound":
             marked[row, rng.choice(kept, size=min(bound, kept.size), replace=False)] = True
     return marked

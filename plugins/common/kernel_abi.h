@@ -1,0 +1,51 @@
+/* What every kernel of this project shares at its C ABI: element types, a status, and a way to run work in parallel.
+ *
+ * A kernel knows no ONNX Runtime, no TensorRT and no PyTorch. Its arguments are a plain struct of sizes and pointers;
+ * nothing is thrown across the ABI, nothing is owned by it, and every pointer may be read by any number of threads.
+ */
+#ifndef LAT_KERNEL_ABI_H
+#define LAT_KERNEL_ABI_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define LAT_EXPORT __declspec(dllexport)
+#else
+#define LAT_EXPORT __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Storage of activations and weights; all sums are kept in float32. */
+typedef enum lat_dtype { LAT_FLOAT32 = 0, LAT_FLOAT16 = 1, LAT_BFLOAT16 = 2 } lat_dtype;
+
+typedef enum lat_code {
+  LAT_OK = 0,
+  LAT_BAD_ARGUMENT = 1, /* a size, pointer or attribute that the op's contract forbids; nothing was written */
+  LAT_NO_MEMORY = 2
+} lat_code;
+
+typedef struct lat_status {
+  int32_t code;      /* lat_code */
+  char message[252]; /* what, got, expected; empty where code is LAT_OK; always ends with 0 */
+} lat_status;
+
+/* One piece of work: `index` counts from 0. It must not throw. */
+typedef void (*lat_task)(void* context, int64_t index);
+
+/* Runs `task` for every index below `count`, in any order and on any threads, and returns when all are done. */
+typedef struct lat_parallel {
+  void (*run)(void* pool, int64_t count, lat_task task, void* context);
+  void* pool;
+  int32_t threads; /* how many may run at once; only a hint for how to cut the work, never for what is computed */
+} lat_parallel;
+
+/* Token kinds in an attention mask, int32. */
+enum { LAT_PADDING = 0, LAT_TOKEN = 1, LAT_GLOBAL = 2 };
+
+#ifdef __cplusplus
+}
+#endif
+#endif
