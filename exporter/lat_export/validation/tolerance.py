@@ -54,8 +54,8 @@ BUILT_IN = (
 FLIP_MARGIN = 2.0
 
 # An output of at most this many numbers (the logit of a regression, the scores of two choices, all of one token) can
-# come out near zero by cancellation, where no float32 program keeps a relative error. Its error is measured against what
-# the norm of as many numbers of that output usually is over the table of cases, or its own norm where that is larger.
+# come out near zero by cancellation, where no float32 program keeps a relative error. Its error is measured by what the
+# norm of as many numbers of that output usually is over the table of cases, or by its own norm where that is larger.
 FEW_NUMBERS = 32
 
 
