@@ -36,7 +36,8 @@ class Search:
     Attributes:
         other: a checkpoint (PyTorch computes it), a bundle, or an ONNX file.
         form: of `FORMS`: the portable model, the graph given to the engine's builder, or engines of parts of it.
-        case: name of the golden case to run; None takes the smallest that fails, or else a usual one with padding.
+        case: name of the golden case to run; None takes the smallest that fails, or else the largest of a usual size,
+            with padding if one has it.
         bisect, by_layer: what is wanted.
     """
 
@@ -103,8 +104,12 @@ def chosen_case(golden: Golden, name: str | None, report: Report | None) -> Gold
         return found[0]
     if failing:
         return min((case for case in cases if case.case.name in failing), key=_tokens)
-    usual = [case for case in cases if _tokens(case) <= USUAL_TOKENS and not case.inputs["attention_mask"].all()]
-    return max(usual, key=_tokens, default=min(cases, key=_tokens))
+    usual = [case for case in cases if _tokens(case) <= USUAL_TOKENS]
+    return max(usual, key=lambda case: (_tokens(case), _is_padded(case)), default=min(cases, key=_tokens))
+
+
+def _is_padded(case: GoldenCase) -> bool:
+    return not case.inputs["attention_mask"].all()
 
 
 def _tokens(case: GoldenCase) -> int:

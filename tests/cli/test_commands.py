@@ -148,7 +148,7 @@ def test_table_names_every_output_and_case(checkpoint: Path, tmp_path: Path) -> 
     assert "cosine" in done.stdout
     for output in ("start_logits", "end_logits"):
         assert f"{output}" in done.stdout
-    assert "B=1 N=256 padding=right globals=scattered" in done.stdout
+    assert "B=1 N=256 padding=none globals=scattered" in done.stdout
     assert "6 lat nodes: 6 body" in done.stdout
 
 

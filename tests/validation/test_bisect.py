@@ -335,7 +335,7 @@ class _Calling:
 
 
 def test_flip_rates_of_sampled_attention(tmp_path: Path) -> None:
-    """None against PyTorch in float32 here; some against a graph whose queries are half precision in one layer."""
+    """None against PyTorch in float32 here; some against a graph whose queries are bfloat16 in one layer."""
     config = {"use_expectation": False, "num_hash": 16, "hash_code_len": 6}
     checkpoint = small_checkpoint(tmp_path / "made", "yoso", **config)
     export(ModelSpec(str(checkpoint), "onnx", tmp_path / "bundle"))
@@ -347,7 +347,7 @@ def test_flip_rates_of_sampled_attention(tmp_path: Path) -> None:
     model = ir.load(tmp_path / "bundle" / "model.onnx")
     node = node_named(model, "layer.1.attention.self.query/Add")
     uses = list(node.outputs[0].uses())
-    half = ir.node("Cast", [node.outputs[0]], {"to": ir.DataType.FLOAT16})
+    half = ir.node("Cast", [node.outputs[0]], {"to": ir.DataType.BFLOAT16})
     whole = ir.node("Cast", [half.outputs[0]], {"to": ir.DataType.FLOAT})
     model.graph.insert_after(node, [half, whole])
     for user, index in uses:
@@ -356,5 +356,5 @@ def test_flip_rates_of_sampled_attention(tmp_path: Path) -> None:
     ir.save(model, tmp_path / "half.onnx")
     flips = search(tmp_path / "half.onnx", golden, Search(checkpoint)).flip_rates
     assert flips["layer.0.LshCumulation"] == 0.0
-    # A rounding of 2^-12 moves a sign with a probability of about 2^-12 / pi, a code of 6 of them 6 times that.
-    assert 0 < flips["layer.1.LshCumulation"] < 1e-2
+    # A rounding of 2^-9 moves a sign with a probability of about 2^-9 / pi, a code of 6 of them 6 times that.
+    assert 0 < flips["layer.1.LshCumulation"] < 2e-2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from lat_export.pipeline import Exported, ParityLostError, export
 from lat_export.recipes import make_goldens
 from lat_export.revalidation import revalidate
 from lat_export.stages import graph as graph_stage
+from lat_export.targets.contract import BuildPlan, Runner, Subject
+from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.types import ModelSpec, Range, Signature
 from lat_export.validation.cases import GLOBALS, PADDINGS, USUAL_CHOICES, Case, case_inputs, case_table
+from lat_export.validation.check import Judge, check_subject
 from lat_export.validation.compare import difference, not_comparable
 from lat_export.validation.golden import FORMAT_VERSION, Golden, kept_rows, take_rows
 from lat_export.validation.report import FAILED, Report, Row, SubjectReport
@@ -208,3 +212,29 @@ def test_bundle_without_golden_cannot_be_validated(checkpoint: Path, tmp_path: P
     export(ModelSpec(str(checkpoint), "onnx", tmp_path / "out", validate=False))
     with pytest.raises(InputError, match="no golden tensors"):
         revalidate(tmp_path / "out")
+
+
+def test_a_case_on_which_the_artifact_dies_fails(exported: Callable[..., Exported]) -> None:
+    """And the others are still judged: an engine may have a limit that nobody knew."""
+    bundle = exported("text-classification", family="yoso").bundle
+    golden = Golden(bundle.folder)
+
+    @contextmanager
+    def limited() -> Iterator[Runner]:
+        with open_runner(bundle.folder / "model.onnx", golden.signature) as run:
+
+            def run_short(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                if inputs["input_ids"].shape[1] > 53:
+                    raise RuntimeError("out of workspace")
+                return run(inputs)
+
+            yield run_short
+
+    report = check_subject(Subject("limited", limited, BuildPlan({})), golden, golden.signature, Judge(repeat=2))
+    assert report.verdict == FAILED
+    failed = [row for row in report.rows if row.verdict == FAILED]
+    assert {row.remark for row in failed} == {"the run failed: RuntimeError: out of workspace"}
+    assert 0 < len(failed) < len(report.rows)
+    assert report.left_out == 0
+    assert report.repeated is not None
+    assert report.repeated.changed == ()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lat_export.errors import MissingError
+from lat_export.errors import LatExportError, MissingError, first_line
 from lat_export.types import Range, Signature, size_with_globals
 from lat_export.validation.cases import SEED
 from lat_export.validation.compare import Difference, count_not_finite, difference, not_comparable
@@ -83,6 +83,7 @@ def check_subject(
         tell: called with a line of progress now and then.
     """
     rows: list[Row] = []
+    left_out = 0
     figures: list[CaseFigures] = []
     digests: dict[int, str] = {}
     started = told = time.perf_counter()
@@ -91,8 +92,15 @@ def check_subject(
         with subject.open() as run:
             for index, golden in enumerate(goldens):
                 if not within(golden, signature, subject.plan):
+                    left_out += 1
                     continue
-                outputs = run(golden.inputs)
+                try:
+                    outputs = run(golden.inputs)
+                except LatExportError:  # of ours: it is not the engine's answer
+                    raise
+                except Exception as error:  # whatever an engine raises, it did not compute what PyTorch computes
+                    rows += _rows_of_a_crash(golden, signature, judge, error)
+                    continue
                 digests[index] = _digest(outputs)
                 outputs = without_empty_globals(outputs, signature, signature.most_globals(golden.inputs))
                 found = [
@@ -110,7 +118,7 @@ def check_subject(
     return SubjectReport(
         subject.name,
         tuple(rows),
-        left_out=len(goldens) - len(digests),
+        left_out=left_out,
         remark="" if rows else "no case lies within what it was built for",
         seconds=round(time.perf_counter() - started, 3),
         figures=tuple(figures),
@@ -178,6 +186,22 @@ def _changed(
     """Names of the cases among `held` that give other bits than at first."""
     order = shuffled.sample(held, len(held))
     return {golden.case.name for index, golden in order if _digest(run(golden.inputs)) != digests[index]}
+
+
+def _rows_of_a_crash(golden: GoldenCase, signature: Signature, judge: Judge, error: Exception) -> list[Row]:
+    """One failed row an output."""
+    return [
+        Row(
+            case=golden.case.name,
+            output=spec.name,
+            **vars(not_comparable()),
+            tolerance=judge.tolerances.find(judge.target, judge.precision, judge.ops, spec.name).relative_l2,
+            verdict=FAILED,
+            reference=golden.computed_by,
+            remark=f"the run failed: {first_line(error)}",
+        )
+        for spec in signature.outputs
+    ]
 
 
 def _usual_sizes(goldens: Iterable[GoldenCase]) -> dict[str, float]:
