@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lat_export.environment import processor
+
 PACKAGES = ("lat-export", "torch", "transformers", "onnx", "onnxruntime", "tensorrt-rtx-cu13", "numpy")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,7 +19,7 @@ def describe() -> dict[str, Any]:
     """Machine, versions and commit, for the head of every result file."""
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": platform.platform(),
@@ -26,13 +28,6 @@ def describe() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD")
         + ("" if not _git("status", "--porcelain", "--", ".", ":!benchmarks/results") else " with changes"),
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _version(name: str) -> str:

@@ -42,12 +42,12 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **versions(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its name on Linux; elsewhere what the platform module knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -17,8 +17,10 @@ import pytest
 from conftest import ROOT
 
 from lat_export import cli as cli_module
+from lat_export.divergence import FORMS
 from lat_export.pipeline import Exported
 from lat_export.targets import TARGETS
+from lat_export.validation.tolerance import RELATIVE_L2
 
 Export = Callable[..., Exported]
 COMMANDS = (
@@ -70,6 +72,8 @@ def test_commands_are_all_known_here() -> None:
 
 def test_target_names_are_the_registry() -> None:
     assert sorted(cli_module.TARGET_NAMES) == sorted(TARGETS)
+    assert tuple(RELATIVE_L2) == cli_module.PRECISIONS
+    assert cli_module.SEARCHED == FORMS
 
 
 def test_launcher_of_a_checkout_is_the_command(tmp_path: Path) -> None:
