@@ -107,7 +107,7 @@ void attend(Problem& problem, int64_t index) {
     __atomic_store_n(&problem.no_memory, true, __ATOMIC_RELAXED);
     return;
   }
-  RowAttention attention(scratch, problem.head_size, kChunk);
+  RowAttention attention(scratch, problem.head_size);
   const Element* query = static_cast<const Element*>(args.query.data) + batch * args.query.batch_stride +
                          first * args.query.row_stride + head * problem.head_size;
   attention.start(query, args.query.row_stride, rows, args.scale);
@@ -133,11 +133,9 @@ bool check(const lat_banded_window_attention_args& args, lat_status& status) {
   check.size("N", args.tokens);
   check.size("E", args.width);
   check.size("num_heads", args.num_heads);
+  check.heads(args.width, args.num_heads);
   check.size("window", args.window);
   check.positive("scale", args.scale);
-  if (check.passed() && args.width % args.num_heads != 0)
-    fail(status, LAT_BAD_ARGUMENT, "num_heads: got E=%lld, num_heads=%lld, expected E %% num_heads == 0",
-         static_cast<long long>(args.width), static_cast<long long>(args.num_heads));
   check.rows("query", args.query, args.batch, args.tokens, args.width);
   check.rows("key", args.key, args.batch, args.tokens, args.width);
   check.rows("value", args.value, args.batch, args.tokens, args.width);

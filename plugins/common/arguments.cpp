@@ -42,6 +42,12 @@ void ArgumentCheck::positive(const char* name, float value) {
     fail(status_, LAT_BAD_ARGUMENT, "%s: got %g, expected a finite number > 0", name, static_cast<double>(value));
 }
 
+void ArgumentCheck::heads(int64_t width, int64_t num_heads) {
+  if (passed() && width % num_heads != 0)
+    fail(status_, LAT_BAD_ARGUMENT, "num_heads: got E=%" PRId64 ", num_heads=%" PRId64 ", expected E %% num_heads == 0",
+         width, num_heads);
+}
+
 void ArgumentCheck::pointer(const char* name, const void* value) {
   if (passed() && value == nullptr) fail(status_, LAT_BAD_ARGUMENT, "%s: got a null pointer", name);
 }

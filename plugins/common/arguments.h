@@ -22,6 +22,8 @@ class ArgumentCheck {
   // 1 <= value <= 2^31 - 1
   void size(const char* name, int64_t value);
   void positive(const char* name, float value);
+  // H divides E
+  void heads(int64_t width, int64_t num_heads);
   void pointer(const char* name, const void* value);
   // [batch, tokens, width] rows: not null, rows that do not overlap, and bytes that an address can count.
   void rows(const char* name, const lat_rows& value, int64_t batch, int64_t tokens, int64_t width);

@@ -20,20 +20,17 @@ class RowAttention {
   // Floats of scratch for chunks of `chunk` keys of `width` numbers.
   static int64_t floats(int64_t width, int64_t chunk) { return (2 * width + chunk + 2) * kRows; }
 
-  RowAttention(float* scratch, int64_t width, int64_t chunk)
+  RowAttention(float* scratch, int64_t width)
       : width_(width),
         maximum_(scratch),
         sum_(scratch + kRows),
         query_(scratch + 2 * kRows),
         context_(query_ + width * kRows),
-        scores_(context_ + width * kRows) {
-    (void)chunk;
-  }
+        scores_(context_ + width * kRows) {}
 
   // Takes `rows` queries, each times `scale`, as the rows of the next attention.
   template <class Element>
   void start(const Element* query, int64_t row_stride, int64_t rows, float scale) {
-    rows_ = rows;
     vectors_ = static_cast<int>(pieces(rows, kLanes));
     first_ = true;
     const float factor = scale * kLog2E;  // scores are exponents of 2
@@ -77,9 +74,16 @@ class RowAttention {
     for (int64_t d = 0; d < width_; ++d) output[d] = from_float(first_ ? 0.0f : context_[d * kRows + row] * inverse, Element{});
   }
 
-  const float* maximum() const { return maximum_; }
-  const float* sum() const { return sum_; }
-  const float* context() const { return context_; }
+  // All that later pieces of the same rows are joined with: maxima, sums and contexts [2 + width][64].
+  void save(float* to) const {
+    const std::size_t bytes = static_cast<std::size_t>(vectors_ * kLanes) * sizeof(float);
+    std::memcpy(to, maximum_, bytes);
+    std::memcpy(to + kRows, sum_, bytes);
+    for (int64_t d = 0; d < width_; ++d) {
+      if (first_) std::memset(to + (2 + d) * kRows, 0, bytes);
+      else std::memcpy(to + (2 + d) * kRows, context_ + d * kRows, bytes);
+    }
+  }
 
  private:
   // Scores to weights in one vector of rows, and what was kept to the new maximum.
@@ -124,7 +128,7 @@ class RowAttention {
   float* query_;    // [width][64]
   float* context_;  // [width][64]
   float* scores_;   // [chunk][64], then weights
-  int64_t rows_ = 0, count_ = 0;
+  int64_t count_ = 0;
   int vectors_ = 0;
   bool first_ = true;
 };
