@@ -86,7 +86,7 @@ def check_subject(
     figures: list[CaseFigures] = []
     digests: dict[int, str] = {}
     started = told = time.perf_counter()
-    scales = _usual_norms(goldens)
+    usual = _usual_sizes(goldens)
     try:
         with subject.open() as run:
             for index, golden in enumerate(goldens):
@@ -96,7 +96,7 @@ def check_subject(
                 digests[index] = _digest(outputs)
                 outputs = without_empty_globals(outputs, signature, signature.most_globals(golden.inputs))
                 found = [
-                    _row(golden, spec.name, outputs[spec.name], signature, judge, scales) for spec in signature.outputs
+                    _row(golden, spec.name, outputs[spec.name], signature, judge, usual) for spec in signature.outputs
                 ]
                 rows += found
                 if all(isfinite(row.relative_l2) for row in found):
@@ -180,14 +180,20 @@ def _changed(
     return {golden.case.name for index, golden in order if _digest(run(golden.inputs)) != digests[index]}
 
 
-def _usual_norms(goldens: Iterable[GoldenCase]) -> dict[tuple[str, int], float]:
-    """Root mean square norm of every output of a few numbers, by name and size."""
-    squares: dict[tuple[str, int], list[float]] = {}
+def _usual_sizes(goldens: Iterable[GoldenCase]) -> dict[str, float]:
+    """Root mean square of every output's numbers over all cases, by name."""
+    squares: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for golden in goldens:
         for name, array in golden.outputs.items():
-            if array.size <= FEW_NUMBERS:
-                squares.setdefault((name, array.size), []).append(_norm(array) ** 2)
-    return {key: (sum(values) / len(values)) ** 0.5 for key, values in squares.items()}
+            squares[name] = squares.get(name, 0.0) + _norm(array) ** 2
+            counts[name] = counts.get(name, 0) + array.size
+    return {name: (squares[name] / max(1, counts[name])) ** 0.5 for name in squares}
+
+
+def _usual_norm(reference: np.ndarray[Any, Any], usual_size: float) -> float:
+    """Of an output of a few numbers; 0 for others, which are measured by their own norm."""
+    return usual_size * reference.size**0.5 if reference.size <= FEW_NUMBERS else 0.0
 
 
 def _figures(golden: GoldenCase, outputs: Arrays, signature: Signature) -> list[CaseFigures]:
@@ -204,14 +210,14 @@ def _row(
     output: np.ndarray[Any, Any],
     signature: Signature,
     judge: Judge,
-    scales: dict[tuple[str, int], float],
+    usual: dict[str, float],
 ) -> Row:
     tolerance = judge.tolerances.find(judge.target, judge.precision, judge.ops, name).relative_l2
     remark = ""
     if golden.noise.get(name, 0.0) > tolerance:
         tolerance, remark = FLIP_MARGIN * golden.noise[name], "hash codes may flip"
-    found, problem = _difference(golden, name, output, signature, judge, scales)
-    if not problem and _norm(golden.outputs[name]) < scales.get((name, golden.outputs[name].size), 0.0):
+    found, problem = _difference(golden, name, output, signature, judge, usual)
+    if not problem and _norm(golden.outputs[name]) < _usual_norm(golden.outputs[name], usual[name]):
         remark = remark or "against the usual norm of this output"
     return Row(
         case=golden.case.name,
@@ -231,7 +237,7 @@ def _difference(
     output: np.ndarray[Any, Any],
     signature: Signature,
     judge: Judge,
-    scales: dict[tuple[str, int], float],
+    usual: dict[str, float],
 ) -> tuple[Difference, str]:
     """And what forbids a comparison, if anything does: all rows count there, not only those that the golden keeps."""
     reference, shape = golden.outputs[name], whole_shape(golden, name, signature)
@@ -244,7 +250,7 @@ def _difference(
     if nan or inf:
         return not_comparable(nan, inf), "NaN or Inf"
     kept = take_rows({name: output}, golden.rows, signature)[name]
-    return difference(kept, reference, scales.get((name, reference.size), 0.0)), ""
+    return difference(kept, reference, _usual_norm(reference, usual[name])), ""
 
 
 def _norm(array: np.ndarray[Any, Any]) -> float:

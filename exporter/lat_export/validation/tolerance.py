@@ -53,9 +53,9 @@ BUILT_IN = (
 # full size, 0.6 at 1024.
 FLIP_MARGIN = 2.0
 
-# An output of at most this many numbers (the logit of a regression, the scores of two choices) can come out near zero
-# by cancellation, where no float32 program keeps a relative error. Its error is measured against the usual norm of
-# that output over the table of cases, or its own norm where that is larger.
+# An output of at most this many numbers (the logit of a regression, the scores of two choices, all of one token) can
+# come out near zero by cancellation, where no float32 program keeps a relative error. Its error is measured against what
+# the norm of as many numbers of that output usually is over the table of cases, or its own norm where that is larger.
 FEW_NUMBERS = 32
 
 
