@@ -4,8 +4,13 @@
 set(ONNXRUNTIME_INCLUDE_DIR "" CACHE PATH "Folder with onnxruntime_cxx_api.h")
 option(LAT_FETCH_HEADERS "Fetch onnxruntime's headers from Debian where none are installed" ON)
 
+option(LAT_WITHOUT_ORT "Build the C ABI alone" OFF)
+
 set(LAT_ONNXRUNTIME_LACK "")
-if(ONNXRUNTIME_INCLUDE_DIR)
+if(LAT_WITHOUT_ORT)
+  set(LAT_ONNXRUNTIME_INCLUDE "")
+  set(LAT_ONNXRUNTIME_LACK "not wanted (LAT_WITHOUT_ORT)")
+elseif(ONNXRUNTIME_INCLUDE_DIR)
   find_path(LAT_ONNXRUNTIME_INCLUDE onnxruntime_cxx_api.h HINTS ${ONNXRUNTIME_INCLUDE_DIR} NO_DEFAULT_PATH NO_CACHE)
   if(NOT LAT_ONNXRUNTIME_INCLUDE)
     set(LAT_ONNXRUNTIME_LACK "no onnxruntime_cxx_api.h in ONNXRUNTIME_INCLUDE_DIR=${ONNXRUNTIME_INCLUDE_DIR}")
