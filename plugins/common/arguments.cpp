@@ -60,8 +60,9 @@ void ArgumentCheck::rows(const char* name, const lat_rows& value, int64_t batch,
          value.row_stride, width);
     return;
   }
-  int64_t within = 0, between = 0, all = 0;
-  const bool countable = !__builtin_mul_overflow(tokens, value.row_stride, &within) &&
+  int64_t within = 0, between = 0, all = 0, numbers = 0;
+  const bool countable = !__builtin_mul_overflow(batch * tokens, width, &numbers) && numbers <= kLargestElements &&
+                         !__builtin_mul_overflow(tokens, value.row_stride, &within) &&
                          !__builtin_mul_overflow(batch - 1, value.batch_stride, &between) &&
                          !__builtin_add_overflow(within, between, &all) && all <= kLargestElements;
   if (value.batch_stride < 0 || !countable) {
