@@ -52,13 +52,13 @@ class Chunk {
 
   void flush() {
     if (count_ == 0) return;
-    attention_.score(keys_, count_);
+    attention_.score(keys_, head_size_, count_);
     for (int64_t i = 0; i < count_; ++i) {
       if (position_[i] == kEverywhere) continue;
       const int64_t from = position_[i] - window_ - first_row_, to = position_[i] + window_ - first_row_;
       if (from > 0 || to < rows_ - 1) attention_.mask(i, larger_of(from, 0), smaller_of(to, rows_));
     }
-    attention_.add_values(values_);
+    attention_.add_values(values_, head_size_);
     count_ = 0;
   }
 
@@ -119,11 +119,9 @@ void attend(Problem& problem, int64_t index) {
   for (int64_t at = problem.global_start[batch]; at < problem.global_start[batch + 1]; ++at)
     keys.add_global(problem.globals[at]);
   keys.flush();
-  for (int64_t row = 0; row < rows; ++row) {
-    Element* to = output + row * args.output.row_stride;
-    if (mask[first + row] == LAT_PADDING) write_zeros(to, problem.head_size);
-    else attention.finish(row, to);
-  }
+  attention.finish(output, args.output.row_stride, rows);
+  for (int64_t row = 0; row < rows; ++row)
+    if (mask[first + row] == LAT_PADDING) write_zeros(output + row * args.output.row_stride, problem.head_size);
 }
 
 bool check(const lat_banded_window_attention_args& args, lat_status& status) {

@@ -34,19 +34,30 @@ class RowAttention {
     vectors_ = static_cast<int>(pieces(rows, kLanes));
     first_ = true;
     const float factor = scale * kLog2E;  // scores are exponents of 2
-    for (int64_t row = 0; row < vectors_ * kLanes; ++row)
-      for (int64_t d = 0; d < width_; ++d)
-        query_[d * kRows + row] = row < rows ? to_float(query[row * row_stride + d]) * factor : 0.0f;
+    for (int64_t row = 0; row < vectors_ * kLanes; row += kLanes) {
+      const int64_t count = smaller_of(kLanes, rows - row);
+      int64_t d = 0;
+      for (; d + kLanes <= width_; d += kLanes) {
+        Vector tile[kLanes];
+        for (int i = 0; i < kLanes; ++i)
+          tile[i] = i < count ? read_vector(query + (row + i) * row_stride + d) * factor : Vector{};
+        transpose(tile);
+        for (int i = 0; i < kLanes; ++i) store(query_ + (d + i) * kRows + row, tile[i]);
+      }
+      for (; d < width_; ++d)
+        for (int64_t i = 0; i < kLanes; ++i)
+          query_[d * kRows + row + i] = i < count ? to_float(query[(row + i) * row_stride + d]) * factor : 0.0f;
+    }
     for (int64_t row = 0; row < kRows; ++row) {
       maximum_[row] = kNoMaximum;
       sum_[row] = 0.0f;
     }
   }
 
-  // Scores of `count` keys [count][width], which `mask` may change before `add_values`.
-  void score(const float* keys, int64_t count) {
+  // Scores of `count` keys, rows `stride` apart, which `mask` may change before `add_values`.
+  void score(const float* keys, int64_t stride, int64_t count) {
     count_ = count;
-    product<true, false>(count, keys, width_, query_, width_, scores_, kRows, vectors_);
+    product<true, false>(count, keys, stride, query_, width_, scores_, kRows, vectors_);
   }
 
   // Only rows `from` to `to` see key `at` of this chunk.
@@ -60,18 +71,35 @@ class RowAttention {
     }
   }
 
-  void add_values(const float* values) {
+  void add_values(const float* values, int64_t stride) {
     for (int v = 0; v < vectors_; ++v) weigh(v);
-    if (first_) product<false, false>(width_, values, width_, scores_, count_, context_, kRows, vectors_);
-    else product<false, true>(width_, values, width_, scores_, count_, context_, kRows, vectors_);
+    if (first_) product<false, false>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
+    else product<false, true>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
     first_ = false;
   }
 
-  // The context of one row, as it leaves; 0 where the row saw no key.
+  // The contexts of all rows, as they leave; 0 where a row saw no key.
   template <class Element>
-  void finish(int64_t row, Element* output) const {
-    const float inverse = sum_[row] > 0 ? 1.0f / sum_[row] : 0.0f;
-    for (int64_t d = 0; d < width_; ++d) output[d] = from_float(first_ ? 0.0f : context_[d * kRows + row] * inverse, Element{});
+  void finish(Element* output, int64_t row_stride, int64_t rows) {
+    if (first_) {
+      for (int64_t row = 0; row < rows; ++row) write_zeros(output + row * row_stride, width_);
+      return;
+    }
+    for (int64_t row = 0; row < rows; row += kLanes) {
+      const Vector sum = load(sum_ + row);
+      const Vector inverse = sum > 0.0f ? 1.0f / sum : Vector{};
+      const int64_t count = smaller_of(kLanes, rows - row);
+      int64_t d = 0;
+      for (; d + kLanes <= width_; d += kLanes) {
+        Vector tile[kLanes];
+        for (int i = 0; i < kLanes; ++i) tile[i] = load(context_ + (d + i) * kRows + row) * inverse;
+        transpose(tile);
+        for (int i = 0; i < count; ++i) write_vector(tile[i], output + (row + i) * row_stride + d);
+      }
+      for (; d < width_; ++d)
+        for (int64_t i = 0; i < count; ++i)
+          output[(row + i) * row_stride + d] = from_float(context_[d * kRows + row + i] * inverse[i], Element{});
+    }
   }
 
   // All that later pieces of the same rows are joined with: maxima, sums and contexts [2 + width][64].

@@ -43,6 +43,33 @@ inline Vector splat(float value) { return value - Vector{}; }
 
 inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
+// rows[i][j] to rows[j][i], by log2(kLanes) perfect shuffles of the whole.
+inline __attribute__((always_inline)) void transpose(Vector (&rows)[kLanes]) {
+  Integers low, high;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    low[lane] = lane / 2 + (lane % 2) * kLanes;
+    high[lane] = low[lane] + kLanes / 2;
+  }
+#pragma GCC unroll 4
+  for (int stage = 1; stage < kLanes; stage *= 2) {
+    Vector mixed[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+#if defined(__clang__)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        mixed[2 * i][lane] = lane % 2 ? rows[i + kLanes / 2][lane / 2] : rows[i][lane / 2];
+        mixed[2 * i + 1][lane] = lane % 2 ? rows[i + kLanes / 2][(lane + kLanes) / 2] : rows[i][(lane + kLanes) / 2];
+      }
+#else
+      mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], low);
+      mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], high);
+#endif
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
+  }
+}
+
 // 0, 1, 2, ...
 inline Integers lane_numbers() {
   Integers numbers;
@@ -172,6 +199,25 @@ inline void read_row(const Float16* from, int64_t count, float* to) {
 template <class Element>
 inline void write_row(const float* from, int64_t count, Element* to) {
   for (int64_t at = 0; at < count; ++at) to[at] = from_float(from[at], Element{});
+}
+
+// kLanes numbers.
+inline Vector read_vector(const Float32* from) { return load(&from->value); }
+
+template <class Element>
+inline Vector read_vector(const Element* from) {
+  float numbers[kLanes];
+  read_row(from, kLanes, numbers);
+  return load(numbers);
+}
+
+inline void write_vector(Vector value, Float32* to) { store(&to->value, value); }
+
+template <class Element>
+inline void write_vector(Vector value, Element* to) {
+  float numbers[kLanes];
+  store(numbers, value);
+  write_row(numbers, kLanes, to);
 }
 
 template <class Element>
