@@ -4,7 +4,6 @@
 // Memory: the output, a list of the global tokens, and a chunk of keys, values and scores a thread.
 // The cut into tasks and chunks hangs on sizes and mask alone, so any number of threads gives the same bits.
 #include "banded_window_attention/kernel.h"
-
 #include "common/arguments.h"
 #include "common/row_attention.h"
 #include "common/scratch.h"
@@ -21,7 +20,7 @@ struct Problem {
   int64_t head_size, row_blocks;
   const int32_t* globals;       // positions, row by row of the batch
   const int64_t* global_start;  // [B + 1]
-  bool no_memory;  // set by any task, read when all are done
+  bool no_memory;               // set by any task, read when all are done
 };
 
 int64_t scratch_floats(int64_t head_size) {
@@ -101,8 +100,8 @@ void attend(Problem& problem, int64_t index) {
     for (int64_t row = 0; row < rows; ++row) write_zeros(output + row * args.output.row_stride, problem.head_size);
     return;
   }
-  float* scratch = static_cast<float*>(
-      thread_scratch(static_cast<std::size_t>(scratch_floats(problem.head_size)) * sizeof(float)));
+  float* scratch =
+      static_cast<float*>(thread_scratch(static_cast<std::size_t>(scratch_floats(problem.head_size)) * sizeof(float)));
   if (scratch == nullptr) {
     __atomic_store_n(&problem.no_memory, true, __ATOMIC_RELAXED);
     return;
@@ -166,8 +165,7 @@ void banded_window_attention(const lat_banded_window_attention_args& args, const
   for (int64_t batch = 0; batch < args.batch; ++batch) {
     start[batch] = found;
     for (int64_t token = 0; token < args.tokens; ++token)
-      if (args.attention_mask[batch * args.tokens + token] == LAT_GLOBAL)
-        place[found++] = static_cast<int32_t>(token);
+      if (args.attention_mask[batch * args.tokens + token] == LAT_GLOBAL) place[found++] = static_cast<int32_t>(token);
   }
   start[args.batch] = found;
 

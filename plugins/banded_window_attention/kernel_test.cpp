@@ -19,8 +19,8 @@ lat_banded_window_attention_args arguments(const Case& c, std::vector<float>& q,
                                            const std::vector<int32_t>& mask) {
   const int64_t width = c.heads * c.head_size;
   const auto rows = [&](std::vector<float>& data) { return lat_rows{data.data(), c.tokens * width, width}; };
-  return {c.batch, c.tokens, width,   c.heads, c.window,  0.3f,
-          LAT_FLOAT32, rows(q), rows(k), rows(v), rows(out), mask.data()};
+  return {c.batch,     c.tokens, width,   c.heads, c.window,  0.3f,
+          LAT_FLOAT32, rows(q),  rows(k), rows(v), rows(out), mask.data()};
 }
 
 double expected(const Case& c, const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v,
@@ -66,9 +66,12 @@ void check(const Case& c) {
     for (int64_t at = 0; at < width; ++at) {
       const double got = static_cast<double>(first[static_cast<std::size_t>(row * width + at)]);
       const int32_t kind = mask[static_cast<std::size_t>(row)];
-      if (kind == LAT_PADDING) demand(got == 0, "padded rows are 0");
-      else if (kind == LAT_GLOBAL) demand(std::isfinite(got), "global rows are finite");
-      else demand(std::fabs(got - expected(c, q, k, v, mask, row / c.tokens, row % c.tokens, at)) < 1e-5, "the value");
+      if (kind == LAT_PADDING)
+        demand(got == 0, "padded rows are 0");
+      else if (kind == LAT_GLOBAL)
+        demand(std::isfinite(got), "global rows are finite");
+      else
+        demand(std::fabs(got - expected(c, q, k, v, mask, row / c.tokens, row % c.tokens, at)) < 1e-5, "the value");
     }
 }
 
@@ -81,8 +84,9 @@ void refuse_hostile_sizes() {
   for (int round = 0; round < 20000; ++round) {
     const auto size = [&] { return lat::test::hostile_size(random); };
     const auto rows = [&] { return lat_rows{random() % 8 ? data.data() : nullptr, size(), size()}; };
-    const lat_banded_window_attention_args args{size(), size(), size(), size(), size(), 1.0f, static_cast<int32_t>(random() % 4),
-                                                rows(), rows(), rows(), rows(), nullptr};
+    const lat_banded_window_attention_args args{
+        size(), size(), size(), size(), size(), 1.0f, static_cast<int32_t>(random() % 4),
+        rows(), rows(), rows(), rows(), nullptr};
     lat_status status;
     std::memset(&status, 1, sizeof status);
     lat_banded_window_attention_cpu(&args, &parallel, &status);

@@ -1,6 +1,7 @@
 // lat::BandedWindowAttention in onnxruntime (CPU).
-#include "banded_window_attention/kernel.h"
 #include "common/onnxruntime_op.h"
+
+#include "banded_window_attention/kernel.h"
 
 namespace lat::ort {
 namespace {

@@ -46,7 +46,8 @@ CpuArch cpu_arch() {
 bool entry_is_sound(const void* args, const lat_parallel* parallel, lat_status* status) {
   if (status == nullptr) return false;
   succeed(*status);
-  if (args == nullptr) fail(*status, LAT_BAD_ARGUMENT, "args: got a null pointer, expected a struct");
+  if (args == nullptr)
+    fail(*status, LAT_BAD_ARGUMENT, "args: got a null pointer, expected a struct");
   else if (parallel == nullptr || parallel->run == nullptr)
     fail(*status, LAT_BAD_ARGUMENT, "parallel: got a null pointer, expected a way to run tasks");
   return status->code == LAT_OK;

@@ -49,7 +49,8 @@ inline std::vector<int32_t> random_mask(int64_t count, int kinds, unsigned seed)
 
 // Sizes at the edges of what is allowed and of what an address holds.
 inline int64_t hostile_size(std::mt19937& random) {
-  static const int64_t sizes[] = {0, -1, 1, 3, INT32_MAX, int64_t{INT32_MAX} + 1, INT64_MAX, INT64_MIN, int64_t{1} << 40};
+  static const int64_t sizes[] = {
+      0, -1, 1, 3, INT32_MAX, int64_t{INT32_MAX} + 1, INT64_MAX, INT64_MIN, int64_t{1} << 40};
   return sizes[random() % (sizeof sizes / sizeof *sizes)];
 }
 

@@ -1,4 +1,5 @@
-// liblat_ort.so: registers every op that an adapter added. Nothing of onnxruntime is linked; its API comes with the call.
+// liblat_ort.so: registers every op that an adapter added. Nothing of onnxruntime is linked; its API comes with the
+// call.
 #include "common/onnxruntime_op.h"
 
 namespace lat::ort {

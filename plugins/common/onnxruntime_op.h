@@ -93,8 +93,8 @@ OrtStatusPtr guarded(Work&& work) noexcept {
   }
 }
 
-// One op in one storage type. `Kernel` has: `name`, `ports()`, a constructor (const OrtKernelInfo*) that reads attributes,
-// and `compute(Call&, lat_dtype)`.
+// One op in one storage type. `Kernel` has: `name`, `ports()`, a constructor (const OrtKernelInfo*) that reads
+// attributes, and `compute(Call&, lat_dtype)`.
 template <class Kernel>
 class CustomOp : public OrtCustomOp {
  public:

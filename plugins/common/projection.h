@@ -27,8 +27,8 @@ inline float dot(const float* a, const float* b, int64_t count) {
 template <class Element>
 void project(const float* x, int64_t x_stride, int64_t rows, const Element* weight, const Element* bias, int64_t width,
              int64_t from, int64_t to, float* y, int64_t y_stride, float* scratch) {
-  float* panel = scratch;                      // [width][64]: rows of W across the lanes
-  float* tile = panel + width * kRows;         // [64][64]
+  float* panel = scratch;               // [width][64]: rows of W across the lanes
+  float* tile = panel + width * kRows;  // [64][64]
   float* weight_row = tile + kRows * kRows;
   if (rows <= kDotRows) {
     for (int64_t column = from; column < to; ++column) {

@@ -1,8 +1,8 @@
 // Softmax attention of up to 64 rows of queries over keys that come in chunks, in one pass (the online softmax of
 // Milakov and Gimelshein, arXiv 1805.02867): what is kept between chunks is a maximum, a sum and a context a row.
 //
-// Rows of queries lie across the lanes. So the largest score and the sum of a row are lane by lane, and a key or a value is
-// read as scalars, in the order in which it lies in memory.
+// Rows of queries lie across the lanes. So the largest score and the sum of a row are lane by lane, and a key or a
+// value is read as scalars, in the order in which it lies in memory.
 #pragma once
 
 #include "common/small_product.h"
@@ -73,8 +73,10 @@ class RowAttention {
 
   void add_values(const float* values, int64_t stride) {
     for (int v = 0; v < vectors_; ++v) weigh(v);
-    if (first_) product<false, false>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
-    else product<false, true>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
+    if (first_)
+      product<false, false>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
+    else
+      product<false, true>(width_, values, stride, scores_, count_, context_, kRows, vectors_);
     first_ = false;
   }
 
@@ -108,8 +110,10 @@ class RowAttention {
     std::memcpy(to, maximum_, bytes);
     std::memcpy(to + kRows, sum_, bytes);
     for (int64_t d = 0; d < width_; ++d) {
-      if (first_) std::memset(to + (2 + d) * kRows, 0, bytes);
-      else std::memcpy(to + (2 + d) * kRows, context_ + d * kRows, bytes);
+      if (first_)
+        std::memset(to + (2 + d) * kRows, 0, bytes);
+      else
+        std::memcpy(to + (2 + d) * kRows, context_ + d * kRows, bytes);
     }
   }
 

@@ -1,8 +1,9 @@
 // C[m][r] (+)= sum_k A[m][k] B[k][r] for r below 64, float32: the one matrix product under every kernel.
 //
-// B and C have rows of 64 numbers (`kRows` rows of queries, say, lie across the lanes), so that nothing needs a horizontal
-// sum and A is read as scalars from wherever it lies, transposed or not: no packing of keys or values.
-// Registers: a tile of C, M rows by V vectors, stays in them for the whole sum: 24 of AVX-512's and NEON's 32, 12 of 16.
+// B and C have rows of 64 numbers (`kRows` rows of queries, say, lie across the lanes), so that nothing needs a
+// horizontal sum and A is read as scalars from wherever it lies, transposed or not: no packing of keys or values.
+// Registers: a tile of C, M rows by V vectors, stays in them for the whole sum: 24 of AVX-512's and NEON's 32, 12
+// of 16.
 #pragma once
 
 #include "common/vector.h"
@@ -10,7 +11,6 @@
 namespace lat::LAT_ARCH {
 
 constexpr int kRows = 64;
-
 
 template <int M, int V, bool UnitColumn, bool Add>
 inline __attribute__((always_inline)) void product_tile(const float* a, int64_t stride, const float* b, int64_t count,
@@ -46,8 +46,10 @@ template <int M, int V, bool UnitColumn, bool Add>
 inline void product_rest(int64_t m, const float* a, int64_t stride, const float* b, int64_t count, float* c,
                          int64_t c_stride) {
   if constexpr (M > 0) {
-    if (m == M) product_tile<M, V, UnitColumn, Add>(a, stride, b, count, c, c_stride);
-    else product_rest<M - 1, V, UnitColumn, Add>(m, a, stride, b, count, c, c_stride);
+    if (m == M)
+      product_tile<M, V, UnitColumn, Add>(a, stride, b, count, c, c_stride);
+    else
+      product_rest<M - 1, V, UnitColumn, Add>(m, a, stride, b, count, c, c_stride);
   }
 }
 
@@ -75,10 +77,14 @@ inline void product(int64_t m, const float* a, int64_t stride, const float* b, i
   const float* right = b + v * kLanes;
   float* to = c + v * kLanes;
   switch (vectors - v) {
-    case 1: return product_columns<1, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
-    case 2: return product_columns<2, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
-    case 3: return product_columns<3, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
-    default: return;
+    case 1:
+      return product_columns<1, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
+    case 2:
+      return product_columns<2, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
+    case 3:
+      return product_columns<3, UnitColumn, Add>(m, a, stride, right, count, to, c_stride);
+    default:
+      return;
   }
 }
 

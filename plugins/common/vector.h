@@ -188,7 +188,8 @@ inline void read_row(const Float16* from, int64_t count, float* to) {
   int64_t at = 0;
 #if defined(__AVX512F__)
   for (; at + 16 <= count; at += 16)
-    _mm512_storeu_ps(to + at, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + at))));
+    _mm512_storeu_ps(to + at,
+                     _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + at))));
 #elif defined(__F16C__)
   for (; at + 8 <= count; at += 8)
     _mm256_storeu_ps(to + at, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at))));

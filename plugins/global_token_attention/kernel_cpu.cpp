@@ -1,15 +1,15 @@
 // Attention of the global rows on the CPU, in one of two forms, row of the batch by row:
-// - from the hidden states: q . (Wk x) = (Wk^T q) . x and sum p (Wv x + b) = Wv (sum p x) + b, so each of H * G "probes"
+// - from the hidden states: q . (Wk x) = (Wk^T q) . x and sum p (Wv x + b) = Wv (sum p x) + b, so each of H * G
+// "probes"
 //   Wk^T q runs an attention of width E whose keys and values are both the hidden states;
 // - by full projections of keys and values, as transformers does.
-// Compiled once for each instruction set; see common/cpu_arch.h. The cut into tasks hangs on sizes and mask alone, so any
-// number of threads gives the same bits.
-#include "global_token_attention/kernel.h"
-
+// Compiled once for each instruction set; see common/cpu_arch.h. The cut into tasks hangs on sizes and mask alone, so
+// any number of threads gives the same bits.
 #include "common/arguments.h"
 #include "common/projection.h"
 #include "common/row_attention.h"
 #include "common/scratch.h"
+#include "global_token_attention/kernel.h"
 
 namespace lat::LAT_ARCH {
 namespace {
@@ -27,7 +27,11 @@ template <class Element>
 class GlobalRows {
  public:
   GlobalRows(const lat_global_token_attention_args& args, const lat_parallel& parallel, lat_status& status)
-      : args_(args), parallel_(parallel), status_(status), width_(args.width), heads_(args.num_heads),
+      : args_(args),
+        parallel_(parallel),
+        status_(status),
+        width_(args.width),
+        heads_(args.num_heads),
         head_size_(args.width / args.num_heads) {}
 
   void run() {
@@ -92,9 +96,9 @@ class GlobalRows {
   void clear(int64_t index) {
     const int64_t blocks = pieces(args_.tokens, kRows), batch = index / blocks, first = index % blocks * kRows;
     for (int64_t row = first; row < smaller_of(first + kRows, args_.tokens); ++row)
-      write_zeros(static_cast<Element*>(args_.output.data) + batch * args_.output.batch_stride +
-                      row * args_.output.row_stride,
-                  width_);
+      write_zeros(
+          static_cast<Element*>(args_.output.data) + batch * args_.output.batch_stride + row * args_.output.row_stride,
+          width_);
   }
 
   void make_queries(int64_t panel) {
@@ -257,10 +261,10 @@ class GlobalRows {
   int64_t width_, heads_, head_size_;
   int64_t batch_ = 0, count_ = 0;  // the row of the batch in work, and its G
   int64_t blocks_ = 0, cuts_ = 0;
-  int32_t* place_ = nullptr;                                            // [G]
-  float *hidden_ = nullptr, *query_ = nullptr, *context_ = nullptr;     // [G][E]
-  float *probes_ = nullptr, *mixed_ = nullptr, *parts_ = nullptr;       // [H][G][E] twice, and see part()
-  float *keys_ = nullptr, *values_ = nullptr, *all_hidden_ = nullptr;   // [N][E]
+  int32_t* place_ = nullptr;                                           // [G]
+  float *hidden_ = nullptr, *query_ = nullptr, *context_ = nullptr;    // [G][E]
+  float *probes_ = nullptr, *mixed_ = nullptr, *parts_ = nullptr;      // [H][G][E] twice, and see part()
+  float *keys_ = nullptr, *values_ = nullptr, *all_hidden_ = nullptr;  // [N][E]
   bool no_memory_ = false;
 };
 
@@ -291,9 +295,12 @@ bool check(const lat_global_token_attention_args& args, lat_status& status) {
 void global_token_attention(const lat_global_token_attention_args& args, const lat_parallel& parallel,
                             lat_status& status) {
   if (!check(args, status)) return;
-  if (args.dtype == LAT_FLOAT32) GlobalRows<Float32>(args, parallel, status).run();
-  else if (args.dtype == LAT_FLOAT16) GlobalRows<Float16>(args, parallel, status).run();
-  else GlobalRows<BFloat16>(args, parallel, status).run();
+  if (args.dtype == LAT_FLOAT32)
+    GlobalRows<Float32>(args, parallel, status).run();
+  else if (args.dtype == LAT_FLOAT16)
+    GlobalRows<Float16>(args, parallel, status).run();
+  else
+    GlobalRows<BFloat16>(args, parallel, status).run();
 }
 
 }  // namespace lat::LAT_ARCH

@@ -24,9 +24,12 @@ struct Data {
 
 Data make(const Case& c) {
   const int64_t width = c.heads * c.head_size;
-  Data data{lat::test::normal(c.batch * c.tokens * width, 1), lat::test::normal(width * width, 2),
-            lat::test::normal(width, 3),                      lat::test::normal(width * width, 4),
-            lat::test::normal(width * width, 5),              lat::test::normal(width, 6),
+  Data data{lat::test::normal(c.batch * c.tokens * width, 1),
+            lat::test::normal(width * width, 2),
+            lat::test::normal(width, 3),
+            lat::test::normal(width * width, 4),
+            lat::test::normal(width * width, 5),
+            lat::test::normal(width, 6),
             lat::test::random_mask(c.batch * c.tokens, c.kinds, 7)};
   for (Numbers* weight : {&data.query, &data.key, &data.value})
     for (float& number : *weight) number /= std::sqrt(static_cast<float>(width));
@@ -97,8 +100,10 @@ void check(const Case& c) {
     for (int64_t row = 0; row < c.batch * c.tokens; ++row)
       for (int64_t at = 0; at < width; ++at) {
         const double got = static_cast<double>(first[static_cast<std::size_t>(row * width + at)]);
-        if (data.mask[static_cast<std::size_t>(row)] != LAT_GLOBAL) demand(got == 0, "other rows are 0");
-        else if (at % 3 == 0) demand(std::fabs(got - expected(c, data, row, at)) < 3e-5, "the value");
+        if (data.mask[static_cast<std::size_t>(row)] != LAT_GLOBAL)
+          demand(got == 0, "other rows are 0");
+        else if (at % 3 == 0)
+          demand(std::fabs(got - expected(c, data, row, at)) < 3e-5, "the value");
       }
   }
 }

@@ -1,5 +1,6 @@
 // lat::GlobalTokenAttention in onnxruntime (CPU).
 #include "common/onnxruntime_op.h"
+
 #include "global_token_attention/kernel.h"
 
 namespace lat::ort {
