@@ -82,7 +82,7 @@ def inputs_of(name: str, tokens: int, globals_in_row: int) -> tuple[torch.Tensor
 
 
 def useful_operations(name: str, tokens: int, globals_in_row: int) -> int:
-    """Those that the contract needs: for banded rows 2 products with min(N, 2 W + 1 + G) keys; else the cheaper form."""
+    """Those that the contract needs: banded rows have min(N, 2 W + 1 + G) keys; global rows the cheaper form."""
     if name == "BandedWindowAttention":
         return 4 * tokens * min(tokens, 2 * WINDOW + 1 + globals_in_row) * WIDTH
     full = 4 * tokens * WIDTH * (WIDTH + globals_in_row)

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 
 from lat_export import native
+from lat_export.errors import MissingError
 from lat_export.ops import OPS
 from lat_export.targets import TARGETS
 from lat_export.targets.tensorrt_run import gpu_count
@@ -64,7 +65,10 @@ def _native_ops() -> Finding:
         return Finding("native ops", "missing", enables, native.ADVICE)
     if native.ort_library() is None:
         return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
-    return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
+    try:
+        return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
+    except MissingError as error:
+        return Finding("native ops", "missing", enables, f"{error.what}: {error.got}")
 
 
 def _package(name: str, enables: str, advice: str, *, required: bool) -> Finding:

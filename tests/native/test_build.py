@@ -100,6 +100,16 @@ def test_without_a_build_all_is_told(tmp_path: Path) -> None:
     assert finding["state"] == "missing"
 
 
+def test_a_library_that_does_not_load_is_told(tmp_path: Path) -> None:
+    for name in (native.KERNELS_LIBRARY, native.ORT_LIBRARY):
+        (tmp_path / name).write_bytes(b"no library")
+    contents = {"kernels": [], "onnxruntime": [], "archs": [], "compiler": "", "left_out": {}}
+    (tmp_path / native.CONTENTS).write_text(json.dumps(contents))
+    doctor = command("doctor", **{native.FOLDER_VARIABLE: str(tmp_path)})
+    assert doctor.returncode == 0
+    assert "the native ops do not load" in doctor.stdout
+
+
 def test_without_tools_nothing_is_built(tmp_path: Path) -> None:
     done = command("plugins", "build", PATH=str(tmp_path))
     assert done.returncode == 3
