@@ -8,15 +8,31 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: demo test check format golden clean
+.PHONY: demo test check format golden plugins sanitize clean
 
-demo: $(READY)
+demo: $(READY) plugins
 	$(BIN)/lat-export doctor
 	$(BIN)/lat-export model golden/longformer/question-answering/checkpoint --to trt --out $(DEMO)/longformer-qa --force
 	$(BIN)/lat-export inspect $(DEMO)/longformer-qa
 
-test: $(READY) check
+test: $(READY) check plugins
 	$(BIN)/python -m pytest
+
+# Native ops, where there is what it takes to build them; everything else works without.
+plugins: $(READY)
+	@if command -v cmake > /dev/null && command -v ninja > /dev/null && command -v c++ > /dev/null; then $(BIN)/lat-export plugins build; \
+	else echo "native ops are left out: they need cmake, ninja and a C++17 compiler; all runs as ONNX function bodies"; fi
+
+# The kernels' own tests with AddressSanitizer and UndefinedBehaviorSanitizer, then with ThreadSanitizer.
+sanitize:
+	for checks in address,undefined thread; do \
+	  cmake -S plugins -B build/sanitize-$$checks -G Ninja -DLAT_SANITIZE=$$checks -DLAT_FETCH_HEADERS=OFF -DLAT_WITHOUT_ORT=ON && \
+	  cmake --build build/sanitize-$$checks && ctest --test-dir build/sanitize-$$checks --output-on-failure || exit 1; \
+	done
+	@if command -v aarch64-linux-gnu-g++; then \
+	  cmake -S plugins -B build/aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DLAT_WITHOUT_ORT=ON && cmake --build build/aarch64; \
+	else echo "aarch64 is not checked: no aarch64-linux-gnu-g++ (apt install g++-aarch64-linux-gnu)"; fi
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from native import c_abi
 
+from lat_export import native as native_ops
 from lat_export.pipeline import Exported, export
 from lat_export.targets.tensorrt_run import gpu_count
 from lat_export.types import ModelSpec
@@ -47,3 +50,32 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
 def checkpoint() -> Path:
     """A small Longformer checkpoint for question answering."""
     return GOLDEN / "longformer" / "question-answering" / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def plugins() -> native_ops.Plugins:
+    found = native_ops.plugins()
+    if found is None:
+        pytest.skip(f"the native ops are not built: {native_ops.ADVICE}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def ort_library(plugins: native_ops.Plugins) -> Path:
+    library = native_ops.ort_library()
+    if library is None:
+        pytest.skip(f"no native ops for onnxruntime: {plugins.left_out}")
+    return library
+
+
+@pytest.fixture(scope="session", params=["scalar", "avx2", "avx512", "neon"])
+def kernels(
+    request: pytest.FixtureRequest, plugins: native_ops.Plugins, tmp_path_factory: pytest.TempPathFactory
+) -> ctypes.CDLL:
+    """The C ABI, once for each instruction set of this build and processor."""
+    if request.param not in plugins.archs:
+        pytest.skip(f"this build has no kernels for {request.param}")
+    library = c_abi.load(plugins.folder / native_ops.KERNELS_LIBRARY, tmp_path_factory.mktemp("kernels"), request.param)
+    if library.lat_cpu_arch_name().decode() != request.param:
+        pytest.skip(f"this processor has no {request.param}")
+    return library

@@ -19,6 +19,7 @@ from lat_export.console import (
     print_findings,
     print_lat_nodes,
     print_onnx,
+    print_plugins,
     print_report,
     print_search,
     tell,
@@ -257,6 +258,40 @@ def doctor(as_json: bool) -> None:
         print_findings(findings)
     if any(finding.required and not finding.present for finding in findings):
         sys.exit(EXIT_MISSING)
+
+
+@cli.group()
+def plugins() -> None:
+    """Build, list and find the native forms of the lat ops."""
+
+
+@plugins.command("build")
+def plugins_build() -> None:
+    """Compile the native ops of this checkout into build/plugins; needs cmake, ninja and a C++17 compiler."""
+    from lat_export.native import build
+
+    print_plugins(build(tell))
+
+
+@plugins.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def plugins_list(as_json: bool) -> None:
+    """Show every op: its forms, element types and instruction sets, and what was left out."""
+    from lat_export.native import plugins
+
+    found = plugins()
+    if as_json:
+        _print_json({**vars(found), "folder": str(found.folder)} if found else None)
+    else:
+        print_plugins(found)
+
+
+@plugins.command("path")
+def plugins_path() -> None:
+    """Print the library that SessionOptions.register_custom_ops_library takes."""
+    from lat_export.native import demand_ort_library
+
+    click.echo(demand_ort_library())
 
 
 @cli.group()

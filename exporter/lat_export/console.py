@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lat_export.doctor import Finding
     from lat_export.errors import LatExportError
     from lat_export.inspection import OnnxFacts
+    from lat_export.native import Plugins
     from lat_export.stages.bundle import Bundle
     from lat_export.validation.report import Report, Row, SubjectReport
 
@@ -250,6 +251,27 @@ def print_lat_nodes(facts: OnnxFacts, forms: dict[str, str]) -> None:
             ),
         ),
     )
+
+
+def print_plugins(found: Plugins | None) -> None:
+    """Forms of every op, with or without native ones."""
+    from lat_export.native import ADVICE
+    from lat_export.ops import OPS
+
+    def forms(name: str) -> tuple[str, str, str, str]:
+        stem = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+        if found is None or stem not in found.kernels:
+            return name, "PyTorch reference, ONNX body", "-", "-"
+        native = "onnxruntime (CPU)" if stem in found.onnxruntime else "C ABI only"
+        return name, f"PyTorch reference, ONNX body, {native}", "float32, float16, bfloat16", ", ".join(found.archs)
+
+    _out(_table(("op", "forms", "native element types", "instruction sets"), (forms(name) for name in OPS)))
+    if found is None:
+        _out(f"\nno native ops here: {ADVICE}")
+        return
+    _out(f"\n{found.folder}: {found.compiler}; this processor takes {found.arch}")
+    for what, why in found.left_out.items():
+        _out(f"left out: {what}: {why}")
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -8,6 +8,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from lat_export import native
+from lat_export.errors import MissingError
+from lat_export.ops import OPS
 from lat_export.targets import TARGETS
 from lat_export.targets.tensorrt_run import gpu_count
 from lat_export.targets.tensorrt_target import TensorRTTarget
@@ -51,10 +54,21 @@ def examine() -> list[Finding]:
     findings += [_package(*row, required=False) for row in OPTIONAL_PACKAGES]
     findings += [_engine(target) for target in TARGETS.values() if isinstance(target, TensorRTTarget)]
     findings.append(_gpu())
-    findings.append(
-        Finding("native ops", "none in this version", "speed: until then every lat node runs as its ONNX function body")
-    )
+    findings.append(_native_ops())
     return findings
+
+
+def _native_ops() -> Finding:
+    enables = "speed of ONNX Runtime on the CPU (without it every lat node runs as its ONNX function body)"
+    found = native.plugins()
+    if found is None:
+        return Finding("native ops", "missing", enables, native.ADVICE)
+    if native.ort_library() is None:
+        return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
+    try:
+        return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
+    except MissingError as error:
+        return Finding("native ops", "missing", enables, f"{error.what}: {error.got}")
 
 
 def _package(name: str, enables: str, advice: str, *, required: bool) -> Finding:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export.answers import ANSWERS, Read
 from lat_export.errors import InputError
+from lat_export.native import ort_library
 from lat_export.stages.bundle import TOKENIZER_FOLDER, Bundle, read_bundle
-from lat_export.targets import PORTABLE_MODEL
 from lat_export.targets.onnxruntime_session import open_runner
-from lat_export.targets.ort import OPTIMISED_MODEL
+from lat_export.targets.ort import best_model
 from lat_export.text_inputs import Request, check_request, encode, text_inputs
 from lat_export.tokenizer_file import read_tokenizer
 
@@ -39,8 +39,8 @@ def answer(folder: Path, request: Request) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     encodings = encode(tokenizer, request, signature.task)
     inputs = text_inputs(signature, encodings, config.get("sep_token_id"))
-    model = folder / (OPTIMISED_MODEL if (folder / OPTIMISED_MODEL).is_file() else PORTABLE_MODEL)
-    with open_runner(model, signature) as run:
+    native_ops = ort_library()
+    with open_runner(best_model(folder, bundle.forms, native_ops), signature, native_ops) as run:
         outputs = run(inputs)
     read = Read(request.text, request.choices, request.top_k, config, tokenizer, encodings, outputs)
     return ANSWERS[signature.task](read)

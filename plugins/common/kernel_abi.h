@@ -42,6 +42,13 @@ typedef struct lat_parallel {
   int32_t threads; /* how many may run at once; only a hint for how to cut the work, never for what is computed */
 } lat_parallel;
 
+/* Rows of activations [B, N, E], the E numbers of a row side by side; strides in elements. */
+typedef struct lat_rows {
+  void* data;
+  int64_t batch_stride;
+  int64_t row_stride;
+} lat_rows;
+
 /* Token kinds in an attention mask, int32. */
 enum { LAT_PADDING = 0, LAT_TOKEN = 1, LAT_GLOBAL = 2 };
 

@@ -9,25 +9,86 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from lat_export import onnx_file
-from lat_export.errors import InputError, ShapeError
+from lat_export import native, onnx_file
+from lat_export.errors import InputError, MissingError, ShapeError
 from lat_export.pipeline import Exported, export
 from lat_export.revalidation import revalidate
 from lat_export.targets.onnxruntime_session import open_runner
+from lat_export.targets.ort import best_model
 from lat_export.types import ModelSpec
-from lat_export.validation.report import PASSED
+from lat_export.validation.report import NOT_RUN, PASSED
 
 Export = Callable[..., Exported]
 
 
-def test_optimised_model_is_fused_and_agrees(exported: Export) -> None:
-    made = exported("fill-mask", "ort")
+BODIES = "model.ort.onnx in onnxruntime (CPU, function bodies)"
+NATIVE_OPS = "model.ort.onnx in onnxruntime (CPU, native ops)"
+
+
+@pytest.fixture
+def no_native_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path / "none"))
+
+
+def kinds_of_nodes(model: Path) -> set[tuple[str, str]]:
+    return {(node.domain, node.op_type) for node in ir.load(model).graph}
+
+
+@pytest.mark.usefixtures("no_native_ops")
+def test_optimised_model_is_fused_and_agrees(checkpoint: Path, tmp_path: Path) -> None:
+    made = export(ModelSpec(str(checkpoint), "ort", tmp_path / "out"))
     assert made.report is not None
     assert [subject.verdict for subject in made.report.subjects] == [PASSED, PASSED]
-    graph = ir.load(made.bundle.folder / "model.ort.onnx").graph
-    ops = [node.op_type for node in graph]
-    assert "SkipLayerNormalization" in ops
-    assert not [node for node in graph if node.domain == "lat"]
+    kinds = kinds_of_nodes(made.bundle.folder / "model.ort.onnx")
+    assert ("com.microsoft", "SkipLayerNormalization") in kinds
+    assert not [kind for kind in kinds if kind[0] == "lat"]
+    assert set(made.bundle.forms.values()) == {"body"}
+
+
+@pytest.fixture(scope="module")
+def native_bundle(exported: Export) -> Exported:
+    if native.ort_library() is None:
+        pytest.skip(f"no native ops for onnxruntime: {native.ADVICE}")
+    return exported("fill-mask", "ort")
+
+
+def test_optimised_model_with_native_ops_keeps_nodes_and_bodies(native_bundle: Exported) -> None:
+    assert native_bundle.report is not None
+    assert {subject.subject: subject.verdict for subject in native_bundle.report.subjects}[NATIVE_OPS] == PASSED
+    assert set(native_bundle.bundle.forms.values()) == {"native"}
+    program = ir.load(native_bundle.bundle.folder / "model.ort.onnx")
+    kinds = {(node.domain, node.op_type) for node in program.graph}
+    assert ("com.microsoft", "SkipLayerNormalization") in kinds
+    used = {op_type for domain, op_type in kinds if domain == "lat"}
+    assert used == {"BandedWindowAttention", "GlobalTokenAttention"}
+    assert used <= {name for domain, name, _ in program.functions if domain == "lat"}
+
+
+@pytest.mark.usefixtures("no_native_ops")
+def test_without_the_library_the_native_subject_is_not_run(native_bundle: Exported) -> None:
+    """And the same file runs as bodies."""
+    verdicts = {subject.subject: subject.verdict for subject in revalidate(native_bundle.bundle.folder).subjects}
+    assert verdicts[BODIES] == PASSED
+    assert verdicts[NATIVE_OPS] == NOT_RUN
+
+
+def test_the_best_model_is_the_one_that_runs_native(native_bundle: Exported) -> None:
+    folder, forms, library = native_bundle.bundle.folder, native_bundle.bundle.forms, native.ort_library()
+    bodies = dict.fromkeys(forms, "body")
+    assert best_model(folder, forms, library).name == "model.ort.onnx"
+    assert best_model(folder, forms, None).name == "model.ort.onnx"
+    assert best_model(folder, bodies, None).name == "model.ort.onnx"
+    assert best_model(folder, bodies, library).name == "model.onnx"
+
+
+def test_a_library_that_is_none_is_told(exported: Export, tmp_path: Path) -> None:
+    (tmp_path / "broken.so").write_bytes(b"no library")
+    bundle = exported("question-answering").bundle
+    with (
+        pytest.raises(MissingError, match="does not take the native ops"),
+        open_runner(bundle.folder / "model.onnx", bundle.signature, tmp_path / "broken.so"),
+    ):
+        pass
 
 
 def test_large_weights_go_to_a_file_beside_the_model(

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.errors import InputError
+from lat_export import native
+from lat_export.errors import InputError, MissingError, first_line
 from lat_export.targets.contract import Runner
 from lat_export.types import Signature
 
@@ -19,12 +20,21 @@ if TYPE_CHECKING:
 SEVERITY_ERROR = 3
 
 
-def session(model: Path, optimised_copy: Path | None = None) -> onnxruntime.InferenceSession:
-    """A CPU session; with `optimised_copy`, what onnxruntime made of the graph is saved there."""
+def session(
+    model: Path, optimised_copy: Path | None = None, native_ops: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """A CPU session.
+
+    Args:
+        optimised_copy: where to save what onnxruntime made of the graph.
+        native_ops: library whose ops run in place of function bodies.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SEVERITY_ERROR
+    if native_ops is not None:
+        _register(options, native_ops)
     if optimised_copy is not None:
         # Extended, not all: layout changes of the last level tie the file to this machine's processor.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -36,6 +46,15 @@ def session(model: Path, optimised_copy: Path | None = None) -> onnxruntime.Infe
             f"onnxruntime cannot load {model.name}",
             got=str(error).splitlines()[0][:300],
             where={"stage": "run (onnxruntime)"},
+        ) from error
+
+
+def _register(options: onnxruntime.SessionOptions, native_ops: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(native_ops))
+    except Exception as error:  # as above
+        raise MissingError(
+            "onnxruntime does not take the native ops", got=first_line(error), hint=native.ADVICE
         ) from error
 
 
@@ -52,9 +71,9 @@ def session_of_part(program: onnx_ir.Model, weights_folder: Path) -> onnxruntime
 
 
 @contextmanager
-def open_runner(model: Path, signature: Signature) -> Iterator[Runner]:
+def open_runner(model: Path, signature: Signature, native_ops: Path | None = None) -> Iterator[Runner]:
     """A runner over `model`; every input is checked against the signature before it reaches the session."""
-    opened = session(model)
+    opened = session(model, native_ops=native_ops)
     names = [spec.name for spec in signature.outputs]
 
     def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,17 +1,24 @@
-"""ONNX Runtime: the portable model with onnxruntime's own fusions applied once, saved for a quick start."""
+"""ONNX Runtime: the portable model with onnxruntime's own fusions applied once, saved for a quick start.
+
+Where the native ops are there, the saved model keeps its `lat` nodes, and their bodies: one file that runs native with
+the library and as bodies without it. Without them at export, onnxruntime knows a `lat` node only as its body, and saves
+that; `best_model` then takes the portable model on a machine that has them.
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from lat_export.targets.contract import BuildPlan, Built, Subject, Target
+from lat_export.native import demand_ort_library, ort_library
+from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Subject, Target
 from lat_export.targets.lowering import lat_nodes
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner, session
 from lat_export.types import Signature
 
 OPTIMISED_MODEL = "model.ort.onnx"
+NATIVE, BODY = "native", "body"
 
 
 class OrtTarget(Target):
@@ -23,12 +30,16 @@ class OrtTarget(Target):
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
         import onnxruntime
 
+        optimised, library = folder / OPTIMISED_MODEL, ort_library()
         started = time.perf_counter()
-        session(lowered, optimised_copy=folder / OPTIMISED_MODEL)
+        session(lowered, optimised_copy=optimised, native_ops=library)
+        kept = lat_nodes(optimised)
+        if kept:
+            _append_bodies(lowered, optimised)
         return Built(
             OPTIMISED_MODEL,
             time.perf_counter() - started,
-            dict.fromkeys(lat_nodes(lowered), "body"),
+            {name: NATIVE if name in kept else BODY for name in lat_nodes(lowered)},
             {"onnxruntime": onnxruntime.__version__, "optimisation": "extended"},
         )
 
@@ -38,7 +49,41 @@ class OrtTarget(Target):
             open=lambda: open_runner(folder / OPTIMISED_MODEL, signature),
             plan=BuildPlan({}),
         )
-        return [portable_subject(folder, signature), optimised]
+        subjects = [portable_subject(folder, signature), optimised]
+        kept = bool(lat_nodes(folder / OPTIMISED_MODEL))
+        if kept or ort_library():
+            model = OPTIMISED_MODEL if kept else PORTABLE_MODEL
+            native = Subject(
+                name=f"{model} in onnxruntime (CPU, native ops)",
+                open=lambda: open_runner(folder / model, signature, demand_ort_library()),
+                plan=BuildPlan({}),
+            )
+            subjects.append(native)
+        return subjects
+
+
+def best_model(folder: Path, forms: dict[str, str], native_ops: Path | None) -> Path:
+    """The fastest model of a bundle on this machine.
+
+    Args:
+        forms: what the bundle's manifest says of its `lat` nodes.
+        native_ops: the library of native ops, where there is one.
+    """
+    optimised = folder / OPTIMISED_MODEL
+    bodies_only = NATIVE not in forms.values()
+    if not optimised.is_file() or (native_ops and bodies_only):
+        return folder / PORTABLE_MODEL
+    return optimised
+
+
+def _append_bodies(model: Path, optimised: Path) -> None:
+    """onnxruntime drops the bodies of nodes that it runs itself. Protobuf messages merge by concatenation, and
+    `functions` is a repeated field: no weight is read or written again."""
+    import onnx
+
+    bodies = onnx.load(model, load_external_data=False).functions
+    with optimised.open("ab") as file:
+        file.write(onnx.ModelProto(functions=bodies).SerializeToString())
 
 
 TARGET = OrtTarget()

@@ -1,0 +1,163 @@
+// What the onnxruntime form of every op has in common. An op's adapter says what it takes and fills the kernel's
+// arguments; it does no arithmetic. Nothing is thrown into onnxruntime: it gets a status.
+#pragma once
+
+#define ORT_API_MANUAL_INIT
+#include <onnxruntime_cxx_api.h>
+#undef ORT_API_MANUAL_INIT
+
+#include <cstdint>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "common/kernel_abi.h"
+
+namespace lat::ort {
+
+// An error in what the user gave: the op, the input, got and expected.
+class BadInput : public std::invalid_argument {
+ public:
+  using std::invalid_argument::invalid_argument;
+};
+
+inline const char* name_of(lat_dtype dtype) {
+  return dtype == LAT_FLOAT32 ? "float32" : dtype == LAT_FLOAT16 ? "float16" : "bfloat16";
+}
+
+inline ONNXTensorElementDataType element_type(lat_dtype dtype) {
+  return dtype == LAT_FLOAT32   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+         : dtype == LAT_FLOAT16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                                : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+}
+
+enum class Storage { activation, int32 };
+
+// An input of an op: letters of the glossary, as the contract in Python has them; one letter is one size in a call.
+struct Port {
+  const char* name;
+  const char* dims;
+  Storage storage = Storage::activation;
+  bool optional = false;
+};
+
+// The inputs and the output of one call, checked against the ports.
+class Call {
+ public:
+  Call(const char* op, const std::vector<Port>& ports, OrtKernelContext* context);
+
+  int64_t size(char letter) const { return sizes_[static_cast<unsigned char>(letter)]; }
+  bool has(std::size_t input) const { return data_[input] != nullptr; }
+  // The data of an input, in its storage type.
+  void* data(std::size_t input) const { return const_cast<void*>(data_[input]); }
+  const int32_t* integers(std::size_t input) const { return static_cast<const int32_t*>(data_[input]); }
+  // [B, N, E] without gaps.
+  lat_rows rows(std::size_t input) const { return rows(data(input)); }
+  lat_rows rows(void* data) const { return {data, size('N') * size('E'), size('E')}; }
+  void* output(const std::vector<int64_t>& shape);
+  // Runs tasks on the session's own threads.
+  lat_parallel parallel() { return {&Call::run, &context_, 0}; }
+
+ private:
+  static void run(void* pool, int64_t count, lat_task task, void* task_context);
+
+  Ort::KernelContext context_;
+  int64_t sizes_[256] = {};
+  std::vector<const void*> data_;
+};
+
+// Throws what a kernel reported, with the op's name before it.
+void raise(const char* op, const lat_status& status);
+
+int64_t int_attribute(const OrtKernelInfo* info, const char* name);
+float float_attribute(const OrtKernelInfo* info, const char* name);
+// The default where the node has none.
+int64_t int_attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise);
+
+// Custom ops of this library, to which every adapter adds its own while the library is loaded.
+std::vector<const OrtCustomOp*>& all_ops();
+
+// A status for onnxruntime out of whatever `work` throws.
+template <class Work>
+OrtStatusPtr guarded(Work&& work) noexcept {
+  try {
+    work();
+    return nullptr;
+  } catch (const BadInput& error) {
+    return Ort::GetApi().CreateStatus(ORT_INVALID_ARGUMENT, error.what());
+  } catch (const std::exception& error) {
+    return Ort::GetApi().CreateStatus(ORT_FAIL, error.what());
+  } catch (...) {
+    return Ort::GetApi().CreateStatus(ORT_FAIL, "an error without a message");
+  }
+}
+
+// One op in one storage type. `Kernel` has: `name`, `ports()`, a constructor (const OrtKernelInfo*) that reads
+// attributes, and `compute(Call&, lat_dtype)`.
+template <class Kernel>
+class CustomOp : public OrtCustomOp {
+ public:
+  explicit CustomOp(lat_dtype dtype) : OrtCustomOp{}, dtype_(dtype) {
+    version = ORT_API_VERSION;
+    GetName = [](const OrtCustomOp*) -> const char* { return Kernel::name; };
+    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
+    GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::ports().size(); };
+    GetInputType = [](const OrtCustomOp* op, size_t index) {
+      return Kernel::ports()[index].storage == Storage::int32 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32
+                                                              : element_type(self(op).dtype_);
+    };
+    GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
+    GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
+      return Kernel::ports()[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    };
+    GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+    GetOutputType = [](const OrtCustomOp* op, size_t) { return element_type(self(op).dtype_); };
+    GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
+    GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
+    GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
+    GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
+    GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
+    GetStartVersion = [](const OrtCustomOp*) { return 1; };
+    GetEndVersion = [](const OrtCustomOp*) { return 1; };
+    CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** made) {
+      return guarded([&] { *made = new Node{Kernel(info), self(op).dtype_}; });
+    };
+    KernelComputeV2 = [](void* node, OrtKernelContext* context) {
+      return guarded([&] {
+        Node& it = *static_cast<Node*>(node);
+        Call call(Kernel::name, Kernel::ports(), context);
+        it.kernel.compute(call, it.dtype);
+      });
+    };
+    KernelDestroy = [](void* node) { delete static_cast<Node*>(node); };
+    InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
+      return guarded([&] { Kernel::infer_shape(context); });
+    };
+  }
+
+ private:
+  struct Node {
+    Kernel kernel;
+    lat_dtype dtype;
+  };
+
+  static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
+
+  lat_dtype dtype_;
+};
+
+// The output has the shape of the first input.
+void infer_like_first_input(OrtShapeInferContext* context);
+
+// `static const Registration<Kernel> registration;` in an adapter adds its op, in every storage type.
+template <class Kernel>
+struct Registration {
+  Registration() {
+    static const CustomOp<Kernel> ops[] = {CustomOp<Kernel>(LAT_FLOAT32), CustomOp<Kernel>(LAT_FLOAT16),
+                                           CustomOp<Kernel>(LAT_BFLOAT16)};
+    for (const CustomOp<Kernel>& op : ops) all_ops().push_back(&op);
+  }
+};
+
+}  // namespace lat::ort

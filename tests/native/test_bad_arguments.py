@@ -1,0 +1,135 @@
+"""Hostile arguments give an error that says what, got and expected; never a crash, never a write."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from native import c_abi
+from native.test_longformer_kernels import session
+from ops.single_op_model import single_op_model
+from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, feeds, global_inputs
+
+MAKE = {BANDED: banded_inputs, GLOBAL: global_inputs}
+
+
+def arguments(name: str, tensors: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+    if name == BANDED:
+        return c_abi.banded_arguments(tensors, output, attributes(name))
+    return c_abi.global_arguments(tensors, output, attributes(name))
+
+
+SIZES = [("batch", "B"), ("tokens", "N"), ("width", "E"), ("num_heads", "num_heads")]
+WRONG_SIZES = [0, -1, -(2**63), 2**31, 2**63 - 1]
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("value", WRONG_SIZES)
+@pytest.mark.parametrize(("field", "word"), [*SIZES, ("window", "window")])
+def test_sizes(field: str, word: str, value: int, name: str, kernels: ctypes.CDLL) -> None:
+    if field == "window" and name == GLOBAL:
+        return
+    refuses(name, {field: value}, word, kernels)
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"num_heads": 3}, "E % num_heads == 0"),
+        ({"dtype": 3}, "dtype: got 3, expected 0"),
+        ({"dtype": -1}, "dtype: got -1"),
+        ({"scale": 0.0}, "scale: got 0"),
+        ({"scale": float("nan")}, "scale: got nan"),
+        ({"scale": float("inf")}, "scale: got inf"),
+        ({"attention_mask": None}, "attention_mask: got a null pointer"),
+        ({"output": c_abi.Rows(None, 1, 1)}, "output: got a null pointer"),
+        ({"output": c_abi.Rows(64, 2**62, 2**40)}, "output: got B="),
+        ({"output": c_abi.Rows(64, -32, 32)}, "output: got B="),
+        ({"output": c_abi.Rows(64, 32, 31)}, "row stride of 31, expected at least E=32"),
+        ({"batch": 2**31 - 1, "tokens": 2**31 - 1}, "expected at most"),
+    ],
+)
+def test_other_arguments(change: dict[str, Any], word: str, name: str, kernels: ctypes.CDLL) -> None:
+    refuses(name, change, word, kernels)
+
+
+@pytest.mark.parametrize("pointer", ["query_weight", "query_bias", "key_weight", "value_weight", "value_bias"])
+def test_weights(pointer: str, kernels: ctypes.CDLL) -> None:
+    refuses(GLOBAL, {pointer: None}, f"{pointer}: got a null pointer", kernels)
+    refuses(GLOBAL, {"form": 3}, "form: got 3", kernels)
+
+
+def refuses(name: str, change: dict[str, Any], word: str, kernels: ctypes.CDLL) -> None:
+    tensors = MAKE[name]("scattered", 17)
+    output = torch.full_like(tensors[0], 7.0)
+    given = arguments(name, tensors, output)
+    for field, value in change.items():
+        setattr(given, field, value)
+    code, message = c_abi.call(kernels, given)
+    assert code == c_abi.BAD_ARGUMENT
+    assert word in message
+    assert (output == 7).all()
+
+
+@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("value", [-1, 3, 2**31 - 1, -(2**31)])
+def test_mask_values(value: int, name: str, kernels: ctypes.CDLL) -> None:
+    tensors = MAKE[name]("plain", 17)
+    tensors[3 if name == BANDED else 1][1, 5] = value
+    output = torch.full_like(tensors[0], 7.0)
+    code, message = c_abi.call(kernels, arguments(name, tensors, output))
+    assert (code, message.partition(",")[0]) == (c_abi.BAD_ARGUMENT, f"attention_mask: got {value} at [1")
+    assert (output == 7).all()
+
+
+@pytest.mark.parametrize("entry", c_abi.ENTRIES.values())
+def test_null_structs(entry: str, kernels: ctypes.CDLL) -> None:
+    status = c_abi.Status()
+    parallel = c_abi.one_by_one()
+    getattr(kernels, entry)(None, ctypes.byref(parallel), ctypes.byref(status))
+    assert (status.code, status.message.decode().partition(":")[0]) == (c_abi.BAD_ARGUMENT, "args")
+    getattr(kernels, entry)(ctypes.byref(status), None, ctypes.byref(status))
+    assert (status.code, status.message.decode().partition(":")[0]) == (c_abi.BAD_ARGUMENT, "parallel")
+    getattr(kernels, entry)(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (BANDED, {"key": np.zeros((3, 17, 16), np.float32)}, "BandedWindowAttention: input key: got shape [3, 17, 16]"),
+        (BANDED, {"value": np.zeros((3, 16, 32), np.float32)}, "expected [B=3, N=17, E=32]"),
+        (
+            BANDED,
+            {"attention_mask": np.ones((1, 17), np.int32)},
+            "attention_mask: got shape [1, 17], expected [B=3, N=17]",
+        ),
+        (BANDED, {"attention_mask": np.full((3, 17), 5, np.int32)}, "attention_mask: got 5 at [0, 0]"),
+        (
+            GLOBAL,
+            {"key_weight": np.zeros((32, 16), np.float32)},
+            "key_weight: got shape [32, 16], expected [E=32, E=32]",
+        ),
+    ],
+)
+def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], words: str, ort_library: Path) -> None:
+    model = single_op_model(name, attributes(name))
+    for value in model.graph.inputs:  # any shape passes onnxruntime's own check
+        value.shape = ir.Shape([None] * len(value.shape))
+    opened = session(model, ort_library)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument) as error:
+        opened.run(None, feeds(name, MAKE[name]("scattered", 17)) | change)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("change", [{"num_heads": 0}, {"num_heads": 3}, {"window": 0}, {"scale": -1.0}])
+def test_wrong_attributes_in_onnxruntime(change: dict[str, Any], ort_library: Path) -> None:
+    opened = session(single_op_model(BANDED, attributes(BANDED) | change), ort_library)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=next(iter(change))):
+        opened.run(None, feeds(BANDED, banded_inputs("scattered", 17)))

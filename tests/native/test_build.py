@@ -1,0 +1,128 @@
+"""The build of the native ops: what is in it, what is left out and why; no instruction set leaks into another."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from lat_export import native
+
+SOURCES = ROOT / "plugins"
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lat_export", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def without_headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build on a machine that has no onnxruntime headers and gets none."""
+    if any(shutil.which(tool) is None for tool in native.TOOLS):
+        pytest.skip(f"needs {', '.join(native.TOOLS)}")
+    folder = tmp_path_factory.mktemp("build")
+    configure = ["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", "-DLAT_FETCH_HEADERS=OFF"]
+    absent = f"-DONNXRUNTIME_INCLUDE_DIR={folder / 'absent'}"
+    subprocess.run([*configure, absent], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(folder), "--target", "lat_kernels"], check=True, capture_output=True)
+    return folder
+
+
+def test_without_headers_the_kernels_are_built_and_the_reason_is_told(without_headers: Path) -> None:
+    contents = json.loads((without_headers / native.CONTENTS).read_text())
+    assert contents["onnxruntime"] == []
+    assert "no onnxruntime_cxx_api.h in ONNXRUNTIME_INCLUDE_DIR" in contents["left_out"]["liblat_ort"]
+    environment = {native.FOLDER_VARIABLE: str(without_headers)}
+    listed = command("plugins", "list", **environment)
+    assert "C ABI only" in listed.stdout
+    assert "left out: liblat_ort: no onnxruntime_cxx_api.h" in listed.stdout
+    path = command("plugins", "path", **environment)
+    assert path.returncode == 3
+    assert "native ops of ONNX Runtime are missing" in path.stderr
+
+
+def test_only_the_abi_is_exported(without_headers: Path) -> None:
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    listed = subprocess.run(
+        [nm, "-D", "--defined-only", without_headers / native.KERNELS_LIBRARY],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {line.split()[-1] for line in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith("lat_")} == set()
+
+
+def test_code_of_an_instruction_set_stays_in_its_namespace(without_headers: Path) -> None:
+    """A symbol that objects of two instruction sets define is one for the linker: the wrong one on an older machine."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    owners: dict[str, set[str]] = {}
+    for path in without_headers.glob("CMakeFiles/lat_cpu_*.dir/*/*.o"):
+        arch = re.sub(r"lat_cpu_(.*)\.dir", r"\1", path.parts[-3])
+        listed = subprocess.run(
+            [nm, "--defined-only", "--extern-only", path], capture_output=True, text=True, check=True
+        )
+        for line in listed.stdout.splitlines():
+            name = line.split()[-1]
+            if not name.startswith("DW.ref."):  # the address of the exception handler: data, the same in all
+                owners.setdefault(name, set()).add(arch)
+    assert owners
+    assert {name: archs for name, archs in owners.items() if len(archs) > 1} == {}
+
+
+def test_without_a_build_all_is_told(tmp_path: Path) -> None:
+    environment = {native.FOLDER_VARIABLE: str(tmp_path)}
+    listed = command("plugins", "list", **environment)
+    assert listed.returncode == 0
+    assert "no native ops here" in listed.stdout
+    path = command("plugins", "path", **environment)
+    assert (path.returncode, path.stdout) == (3, "")
+    assert "lat-export plugins build" in path.stderr
+    doctor = command("doctor", "--json", **environment)
+    (finding,) = [found for found in json.loads(doctor.stdout) if found["part"] == "native ops"]
+    assert finding["state"] == "missing"
+
+
+def test_a_library_that_does_not_load_is_told(tmp_path: Path) -> None:
+    for name in (native.KERNELS_LIBRARY, native.ORT_LIBRARY):
+        (tmp_path / name).write_bytes(b"no library")
+    contents = {"kernels": [], "onnxruntime": [], "archs": [], "compiler": "", "left_out": {}}
+    (tmp_path / native.CONTENTS).write_text(json.dumps(contents))
+    doctor = command("doctor", **{native.FOLDER_VARIABLE: str(tmp_path)})
+    assert doctor.returncode == 0
+    assert "the native ops do not load" in doctor.stdout
+
+
+def test_without_tools_nothing_is_built(tmp_path: Path) -> None:
+    done = command("plugins", "build", PATH=str(tmp_path))
+    assert done.returncode == 3
+    assert "no cmake, ninja, c++" in done.stderr
+
+
+def test_path_and_list_of_a_build(ort_library: Path) -> None:
+    assert command("plugins", "path").stdout.strip() == str(ort_library)
+    listed = json.loads(command("plugins", "list", "--json").stdout)
+    assert {"banded_window_attention", "global_token_attention"} <= set(listed["onnxruntime"])
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in SOURCES.glob("*/kernel_cpu.cpp")))
+def test_a_folder_of_an_op_has_all_its_parts(folder: str) -> None:
+    for part in ("kernel.h", "kernel_cpu.cpp", "onnxruntime_op.cpp", "README.md"):
+        assert (SOURCES / folder / part).is_file(), f"{folder} lacks {part}"
