@@ -117,9 +117,10 @@ class Head {
 void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel* parallel, lat_status* status) {
   const int64_t blocks = (args.tokens + kBlock - 1) / kBlock, pieces = args.batch * args.num_heads * blocks;
   const int64_t floats = round_up(Scratch::floats(args.head_size, round_up(args.head_size, kLanes)) + 16, 16);
-  const Tokens tokens(args.attention_mask, args.batch, args.tokens);
+  const Tokens tokens(args.batch, args.tokens);
   const Buffer<float> scratch(workers_for(parallel, pieces) * floats);
   if (!tokens || !scratch) return report_no_memory(status, "BernoulliExpectation");
+  tokens.find(args.attention_mask);
   zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, args.num_heads * args.head_size, args.output);
   for_each_piece(parallel, pieces, scratch.data(), floats, [&](int64_t piece, float* own) {
     const int64_t head = piece / blocks;

@@ -245,10 +245,11 @@ class Head {
 void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel* parallel, lat_status* status) {
   const Plan plan(args);
   const int64_t floats = plan.floats(), most_pieces = plan.wave * (2 * plan.blocks > plan.slices ? 2 * plan.blocks : plan.slices);
-  const Tokens tokens(args.attention_mask, args.batch, args.tokens);
+  const Tokens tokens(args.batch, args.tokens);
   const Buffer<uint16_t> codes(plan.wave * plan.codes_of_head());
   const Buffer<float> sums(plan.wave * plan.sums_of_head()), scratch(workers_for(parallel, most_pieces) * floats);
   if (!tokens || !codes || !sums || !scratch) return report_no_memory(status, "LshCumulation");
+  tokens.find(args.attention_mask);
   zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, plan.width, args.output);
   for (int64_t first = 0; first < plan.heads; first += plan.wave) {
     const int64_t heads = smaller(plan.wave, plan.heads - first);
