@@ -91,8 +91,12 @@ def run_all(commands: list[list[str]]) -> None:
         list(pool.map(one, commands))
 
 
-def build(op: str, out: Path, extra: tuple[str, ...] = ()) -> Path:
-    """Compile plugins/<op> for every instruction set and link a shared library."""
+def build(op: str, out: Path) -> Path:
+    """Compile plugins/<op> for every instruction set and link a shared library.
+
+    LAT_KERNEL_FLAGS adds flags, for example for a sanitizer (whose runtime the caller preloads).
+    """
+    extra = os.environ.get("LAT_KERNEL_FLAGS", "").split()
     includes = [f"-I{PLUGINS / 'common'}", f"-I{PLUGINS / op}"]
     common = [compiler(), *FLAGS, *extra, *includes]
     objects = {arch: out / f"{op}.{arch}.o" for arch in (*ARCH_FLAGS, "dispatch")}
