@@ -1,6 +1,6 @@
 // lat::BernoulliExpectation on the CPU: tiles of keys x queries, never the N x N matrix.
 //
-// A piece of work is 256 queries of one head. It walks over tiles of 96 keys; for each and 64 queries at a time
+// A piece of work is 256 or 512 queries of one head. It walks over tiles of 96 keys; for each and 64 queries at a time
 //   weights (keys, queries) = collision_rate(unit keys x unit queries^T)^T     matrix product, then in place
 //   context (queries, D)   += weights^T x values                              matrix product
 // Queries are transposed once a piece, so that both products read rows of whole vectors. Padded keys are never met and
@@ -18,21 +18,24 @@
 namespace lat::LAT_ARCH {
 namespace {
 
-constexpr int64_t kPanel = 64;           // queries of one product
-constexpr int64_t kBlock = 4 * kPanel;   // queries of one piece of work
-constexpr int64_t kTile = 96;            // keys
+constexpr int64_t kPanel = 64;  // queries of one product
+constexpr int64_t kTile = 96;   // keys
+constexpr int64_t kAhead = 8;   // rows that are fetched before they are loaded: their stride is beyond the prefetcher's
+
+// Queries of one piece of work: more of them share the loading of the keys, fewer spread over more threads.
+int64_t block_of(int64_t tokens) { return (tokens < 2048 ? 4 : 8) * kPanel; }
 
 // Where one piece keeps what it works on; `Scratch::floats` is its size.
 struct Scratch {
   float *queries, *contexts, *keys, *values, *weights;
 
-  static int64_t floats(int64_t head_size, int64_t padded) {
-    return kBlock * head_size + kBlock * padded + 2 * kTile * padded + kTile * kPanel;
+  static int64_t floats(int64_t block, int64_t head_size, int64_t padded) {
+    return block * head_size + block * padded + 2 * kTile * padded + kTile * kPanel;
   }
-  Scratch(float* from, int64_t head_size, int64_t padded)
+  Scratch(float* from, int64_t block, int64_t head_size, int64_t padded)
       : queries(from),
-        contexts(queries + round_up(kBlock * head_size, 16)),
-        keys(contexts + kBlock * padded),
+        contexts(queries + block * head_size),
+        keys(contexts + block * padded),
         values(keys + kTile * padded),
         weights(values + kTile * padded) {}
 };
@@ -48,9 +51,9 @@ class Head {
         first_(b * args.tokens * width_ + h * args.head_size),
         padded_(round_up(args.head_size, kLanes)) {}
 
-  void block(int64_t start, float* scratch) const {
-    const Scratch at(scratch, args_.head_size, padded_);
-    const int64_t queries = smaller(kBlock, count_ - start);
+  void block(int64_t start, int64_t most, float* scratch) const {
+    const Scratch at(scratch, most, args_.head_size, padded_);
+    const int64_t queries = smaller(most, count_ - start);
     if (queries <= 0) return;
     const int64_t panels = (queries + kPanel - 1) / kPanel;
     pack_queries(start, queries, at);
@@ -58,6 +61,7 @@ class Head {
     for (int64_t tile = 0; tile < count_; tile += kTile) {
       const int64_t keys = smaller(kTile, count_ - tile);
       for (int64_t j = 0; j < keys; ++j) {
+        fetch(tile + j + kAhead);
         load(args_.key, tile + j, at.keys + j * padded_);
         normalize_row(at.keys + j * padded_, padded_);
         load(args_.value, tile + j, at.values + j * padded_);
@@ -79,6 +83,15 @@ class Head {
     load_row(args_.dtype, rows, offset(token), args_.head_size, to, padded_);
   }
 
+  void fetch(int64_t token) const {
+    if (token >= count_) return;
+    const int64_t from = offset(token) * bytes_of(args_.dtype), bytes = args_.head_size * bytes_of(args_.dtype);
+    for (int64_t i = 0; i < bytes; i += 64) {
+      __builtin_prefetch(static_cast<const char*>(args_.key) + from + i);
+      __builtin_prefetch(static_cast<const char*>(args_.value) + from + i);
+    }
+  }
+
   // Unit queries by panel: (D, 64), zeros beyond the last.
   void pack_queries(int64_t start, int64_t queries, const Scratch& at) const {
     const int64_t size = args_.head_size;
@@ -98,8 +111,8 @@ class Head {
     multiply<Start::kZero>(keys, columns, size, {at.keys, padded_, 1}, {at.queries + panel * kPanel * size, kPanel},
                            {at.weights, kPanel});
     for (int64_t j = 0; j < keys; ++j) {
-      for (float* w = at.weights + j * kPanel; w < at.weights + j * kPanel + columns; w += kLanes) {
-        store(w, integer_power(collision_rate(lat::LAT_ARCH::load(w)), args_.hash_code_len));
+      for (int64_t i = 0; i < columns; i += kPowersAtOnce) {  // what it meets beyond `columns` is never read
+        collision_rates_to_power(at.weights + j * kPanel + i, args_.hash_code_len);
       }
     }
     multiply<Start::kResult>(queries, padded_, keys, {at.weights, 1, kPanel}, {at.values, padded_},
@@ -115,8 +128,9 @@ class Head {
 }  // namespace
 
 void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel* parallel, lat_status* status) {
-  const int64_t blocks = (args.tokens + kBlock - 1) / kBlock, pieces = args.batch * args.num_heads * blocks;
-  const int64_t floats = round_up(Scratch::floats(args.head_size, round_up(args.head_size, kLanes)) + 16, 16);
+  const int64_t block = block_of(args.tokens);
+  const int64_t blocks = (args.tokens + block - 1) / block, pieces = args.batch * args.num_heads * blocks;
+  const int64_t floats = round_up(Scratch::floats(block, args.head_size, round_up(args.head_size, kLanes)), 16);
   const Tokens tokens(args.batch, args.tokens);
   const Buffer<float> scratch(workers_for(parallel, pieces) * floats);
   if (!tokens || !scratch) return report_no_memory(status, "BernoulliExpectation");
@@ -124,7 +138,7 @@ void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat
   zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, args.num_heads * args.head_size, args.output);
   for_each_piece(parallel, pieces, scratch.data(), floats, [&](int64_t piece, float* own) {
     const int64_t head = piece / blocks;
-    Head(args, tokens, head / args.num_heads, head % args.num_heads).block(piece % blocks * kBlock, own);
+    Head(args, tokens, head / args.num_heads, head % args.num_heads).block(piece % blocks * block, block, own);
   });
 }
 

@@ -44,14 +44,25 @@ inline Vec collision_rate(Vec x) {
   return x < 0.0f ? angle : 1.0f - angle;
 }
 
-// base^exponent by repeated squaring; exponent >= 1.
-inline Vec integer_power(Vec base, int64_t exponent) {
-  Vec result = splat(1.0f);
-  for (;; base *= base) {
-    if (exponent & 1) result *= base;
+inline constexpr int64_t kPowersAtOnce = 4 * kLanes;
+
+// x[i] = collision_rate(x[i])^exponent for i < kPowersAtOnce, by repeated squaring; exponent >= 1.
+inline void collision_rates_to_power(float* x, int64_t exponent) {
+  Vec base[4], power[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) base[i] = collision_rate(load(x + i * kLanes)), power[i] = splat(1.0f);
+  for (;;) {
+    if (exponent & 1) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) power[i] *= base[i];
+    }
     exponent >>= 1;
-    if (exponent == 0) return result;
+    if (exponent == 0) break;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) base[i] *= base[i];
   }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) store(x + i * kLanes, power[i]);
 }
 
 }  // namespace lat::LAT_ARCH
