@@ -8,11 +8,19 @@ namespace lat {
 
 using Kernel = void(const lat_bernoulli_expectation_args&, const lat_parallel*, lat_status*);
 #if defined(__aarch64__)
-namespace neon { Kernel bernoulli_expectation; }
+namespace neon {
+Kernel bernoulli_expectation;
+}
 #else
-namespace scalar { Kernel bernoulli_expectation; }
-namespace avx2 { Kernel bernoulli_expectation; }
-namespace avx512 { Kernel bernoulli_expectation; }
+namespace scalar {
+Kernel bernoulli_expectation;
+}
+namespace avx2 {
+Kernel bernoulli_expectation;
+}
+namespace avx512 {
+Kernel bernoulli_expectation;
+}
 #endif
 
 namespace {
@@ -55,12 +63,16 @@ void lat_bernoulli_expectation_cpu(const lat_bernoulli_expectation_args* args, c
   if (!lat::accept(args, parallel, status)) return;
   switch (lat::arch()) {
 #if defined(__aarch64__)
-    case lat::Arch::kNeon: return lat::neon::bernoulli_expectation(*args, parallel, status);
+    case lat::Arch::kNeon:
+      return lat::neon::bernoulli_expectation(*args, parallel, status);
 #else
-    case lat::Arch::kAvx512: return lat::avx512::bernoulli_expectation(*args, parallel, status);
-    case lat::Arch::kAvx2: return lat::avx2::bernoulli_expectation(*args, parallel, status);
+    case lat::Arch::kAvx512:
+      return lat::avx512::bernoulli_expectation(*args, parallel, status);
+    case lat::Arch::kAvx2:
+      return lat::avx2::bernoulli_expectation(*args, parallel, status);
 #endif
-    default: break;
+    default:
+      break;
   }
 #if !defined(__aarch64__)
   lat::scalar::bernoulli_expectation(*args, parallel, status);

@@ -20,7 +20,6 @@ namespace {
 
 constexpr int64_t kPanel = 64;  // queries of one product
 constexpr int64_t kTile = 96;   // keys
-constexpr int64_t kAhead = 8;   // rows that are fetched before they are loaded: their stride is beyond the prefetcher's
 
 // Queries of one piece of work: more of them share the loading of the keys, fewer spread over more threads.
 int64_t block_of(int64_t tokens) { return (tokens < 2048 ? 4 : 8) * kPanel; }
@@ -61,7 +60,7 @@ class Head {
     for (int64_t tile = 0; tile < count_; tile += kTile) {
       const int64_t keys = smaller(kTile, count_ - tile);
       for (int64_t j = 0; j < keys; ++j) {
-        fetch(tile + j + kAhead);
+        fetch(tile + j + kRowsAhead);
         load(args_.key, tile + j, at.keys + j * padded_);
         normalize_row(at.keys + j * padded_, padded_);
         load(args_.value, tile + j, at.values + j * padded_);
@@ -85,11 +84,8 @@ class Head {
 
   void fetch(int64_t token) const {
     if (token >= count_) return;
-    const int64_t from = offset(token) * bytes_of(args_.dtype), bytes = args_.head_size * bytes_of(args_.dtype);
-    for (int64_t i = 0; i < bytes; i += 64) {
-      __builtin_prefetch(static_cast<const char*>(args_.key) + from + i);
-      __builtin_prefetch(static_cast<const char*>(args_.value) + from + i);
-    }
+    fetch_row(args_.dtype, args_.key, offset(token), args_.head_size);
+    fetch_row(args_.dtype, args_.value, offset(token), args_.head_size);
   }
 
   // Unit queries by panel: (D, 64), zeros beyond the last.
@@ -127,7 +123,8 @@ class Head {
 
 }  // namespace
 
-void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel* parallel, lat_status* status) {
+void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel* parallel,
+                           lat_status* status) {
   const int64_t block = block_of(args.tokens);
   const int64_t blocks = (args.tokens + block - 1) / block, pieces = args.batch * args.num_heads * blocks;
   const int64_t floats = round_up(Scratch::floats(block, args.head_size, round_up(args.head_size, kLanes)), 16);
@@ -135,7 +132,8 @@ void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat
   const Buffer<float> scratch(workers_for(parallel, pieces) * floats);
   if (!tokens || !scratch) return report_no_memory(status, "BernoulliExpectation");
   tokens.find(args.attention_mask);
-  zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, args.num_heads * args.head_size, args.output);
+  zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, args.num_heads * args.head_size,
+                   args.output);
   for_each_piece(parallel, pieces, scratch.data(), floats, [&](int64_t piece, float* own) {
     const int64_t head = piece / blocks;
     Head(args, tokens, head / args.num_heads, head % args.num_heads).block(piece % blocks * block, block, own);

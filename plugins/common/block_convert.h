@@ -90,6 +90,25 @@ inline void load_row(lat_dtype dtype, const void* rows, int64_t offset, int64_t 
   for (int64_t i = count; i < padded; ++i) to[i] = 0.0f;
 }
 
+inline int64_t bytes_of(lat_dtype dtype) { return dtype == LAT_FLOAT32 ? 4 : 2; }
+
+// Asks for a row that is soon loaded: rows of one head lie further apart than the processor's own prefetcher follows.
+inline void fetch_row(lat_dtype dtype, const void* rows, int64_t offset, int64_t count) {
+  const char* from = static_cast<const char*>(rows) + offset * bytes_of(dtype);
+  for (int64_t i = 0; i < count * bytes_of(dtype); i += 64) __builtin_prefetch(from + i);
+}
+
+inline constexpr int64_t kRowsAhead = 8;
+
+// `rows_count` rows, `stride` elements apart, to rows of `padded` floats.
+inline void load_rows(lat_dtype dtype, const void* rows, int64_t offset, int64_t stride, int64_t rows_count,
+                      int64_t count, float* to, int64_t padded) {
+  for (int64_t i = 0; i < rows_count; ++i) {
+    if (i + kRowsAhead < rows_count) fetch_row(dtype, rows, offset + (i + kRowsAhead) * stride, count);
+    load_row(dtype, rows, offset + i * stride, count, to + i * padded, padded);
+  }
+}
+
 inline void store_row(lat_dtype dtype, void* rows, int64_t offset, int64_t count, const float* from) {
   if (dtype == LAT_FLOAT32) {
     __builtin_memcpy(static_cast<float*>(rows) + offset, from, static_cast<size_t>(count) * 4);
@@ -102,8 +121,6 @@ inline void store_row(lat_dtype dtype, void* rows, int64_t offset, int64_t count
     for (int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(from[i]);
   }
 }
-
-inline int64_t bytes_of(lat_dtype dtype) { return dtype == LAT_FLOAT32 ? 4 : 2; }
 
 inline void store_zeros(lat_dtype dtype, void* rows, int64_t offset, int64_t count) {
   const int64_t bytes = bytes_of(dtype);

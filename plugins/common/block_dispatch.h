@@ -29,11 +29,16 @@ inline Arch best_arch() {
 
 inline const char* arch_name(Arch arch) {
   switch (arch) {
-    case Arch::kScalar: return "scalar";
-    case Arch::kAvx2: return "avx2";
-    case Arch::kAvx512: return "avx512";
-    case Arch::kNeon: return "neon";
-    default: return "unknown";
+    case Arch::kScalar:
+      return "scalar";
+    case Arch::kAvx2:
+      return "avx2";
+    case Arch::kAvx512:
+      return "avx512";
+    case Arch::kNeon:
+      return "neon";
+    default:
+      return "unknown";
   }
 }
 

@@ -74,12 +74,18 @@ inline void multiply_columns(int64_t m, int64_t k, Left left, Right right, Resul
   const Left rest{left.data + i * left.row, left.row, left.column};
   const Result to{result.data + i * result.stride, result.stride};
   switch (m - i) {
-    case 5: return multiply_block<5, kVectors, kStart>(k, rest, right, to);
-    case 4: return multiply_block<4, kVectors, kStart>(k, rest, right, to);
-    case 3: return multiply_block<3, kVectors, kStart>(k, rest, right, to);
-    case 2: return multiply_block<2, kVectors, kStart>(k, rest, right, to);
-    case 1: return multiply_block<1, kVectors, kStart>(k, rest, right, to);
-    default: return;
+    case 5:
+      return multiply_block<5, kVectors, kStart>(k, rest, right, to);
+    case 4:
+      return multiply_block<4, kVectors, kStart>(k, rest, right, to);
+    case 3:
+      return multiply_block<3, kVectors, kStart>(k, rest, right, to);
+    case 2:
+      return multiply_block<2, kVectors, kStart>(k, rest, right, to);
+    case 1:
+      return multiply_block<1, kVectors, kStart>(k, rest, right, to);
+    default:
+      return;
   }
 }
 
@@ -90,7 +96,8 @@ inline void multiply(int64_t m, int64_t n, int64_t k, Left left, Right right, Re
   constexpr int64_t kBlock = kBlockVectors * kLanes;
   int64_t j = 0;
   for (; j + kBlock <= n; j += kBlock) {
-    multiply_columns<kBlockVectors, kStart>(m, k, left, {right.data + j, right.stride}, {result.data + j, result.stride});
+    multiply_columns<kBlockVectors, kStart>(m, k, left, {right.data + j, right.stride},
+                                            {result.data + j, result.stride});
   }
   for (; j < n; j += kLanes) {
     multiply_columns<1, kStart>(m, k, left, {right.data + j, right.stride}, {result.data + j, result.stride});

@@ -16,7 +16,8 @@ class Buffer {
  public:
   explicit Buffer(int64_t count) {
     int64_t bytes = 0;
-    if (__builtin_mul_overflow(count, static_cast<int64_t>(sizeof(T)), &bytes) || bytes < 0 || bytes > kMostBytes) return;
+    if (__builtin_mul_overflow(count, static_cast<int64_t>(sizeof(T)), &bytes) || bytes < 0 || bytes > kMostBytes)
+      return;
     data_ = static_cast<T*>(aligned_alloc(64, static_cast<size_t>(bytes + 64) / 64 * 64));
   }
   ~Buffer() { free(data_); }
@@ -31,7 +32,8 @@ class Buffer {
   T* data_ = nullptr;
 };
 
-// Not in block_status.h, which a build for one instruction set must not include: its code is shared between all of them.
+// Not in block_status.h, which a build for one instruction set must not include: its code is shared between all of
+// them.
 inline void report_no_memory(lat_status* status, const char* op) {
   status->code = LAT_NO_MEMORY;
   snprintf(status->message, sizeof status->message, "no memory for the scratch of lat::%s", op);

@@ -9,8 +9,8 @@ namespace lat::LAT_ARCH {
 
 inline constexpr int64_t kMostWorkers = 256;
 
-// Workers for a call: each takes the next piece until none is left. What a piece computes depends on its index alone, so
-// the number of workers never shows in the result.
+// Workers for a call: each takes the next piece until none is left. What a piece computes depends on its index alone,
+// so the number of workers never shows in the result.
 inline int64_t workers_for(const lat_parallel* parallel, int64_t pieces) {
   if (parallel == nullptr || parallel->threads <= 1) return 1;
   return smaller(smaller(parallel->threads, kMostWorkers), pieces > 0 ? pieces : 1);
@@ -18,7 +18,8 @@ inline int64_t workers_for(const lat_parallel* parallel, int64_t pieces) {
 
 // Runs `piece(index, scratch)` for every index below `pieces`; `scratch` has `floats` floats for each worker.
 template <class Piece>
-inline void for_each_piece(const lat_parallel* parallel, int64_t pieces, float* scratch, int64_t floats, const Piece& piece) {
+inline void for_each_piece(const lat_parallel* parallel, int64_t pieces, float* scratch, int64_t floats,
+                           const Piece& piece) {
   struct Work {
     const Piece* piece;
     int64_t pieces, floats, next;

@@ -62,23 +62,28 @@ inline Vec square_root(Vec a) {
 #endif
 }
 
+// Lane i of the result is lane i ^ kBit.
+template <int kBit>
+inline Vec swap_lanes(Vec v) {
+  IntVec order;
+  for (int i = 0; i < kLanes; ++i) order[i] = i ^ kBit;
+  return __builtin_shuffle(v, order);
+}
+
 // Lanes in the order of a tree: the same for every call, whatever the data.
 inline float sum_of_lanes(Vec v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  if constexpr (kLanes > 8) v += swap_lanes<8 % kLanes>(v);
+  if constexpr (kLanes > 4) v += swap_lanes<4 % kLanes>(v);
+  v += swap_lanes<2>(v);
+  v += swap_lanes<1>(v);
+  return v[0];
 }
 
 inline float largest_lane(Vec v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
+  if constexpr (kLanes > 8) v = maximum(v, swap_lanes<8 % kLanes>(v));
+  if constexpr (kLanes > 4) v = maximum(v, swap_lanes<4 % kLanes>(v));
+  v = maximum(v, swap_lanes<2>(v));
+  return maximum(v, swap_lanes<1>(v))[0];
 }
 
 }  // namespace lat::LAT_ARCH

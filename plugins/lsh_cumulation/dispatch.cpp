@@ -8,11 +8,19 @@ namespace lat {
 
 using Kernel = void(const lat_lsh_cumulation_args&, const lat_parallel*, lat_status*);
 #if defined(__aarch64__)
-namespace neon { Kernel lsh_cumulation; }
+namespace neon {
+Kernel lsh_cumulation;
+}
 #else
-namespace scalar { Kernel lsh_cumulation; }
-namespace avx2 { Kernel lsh_cumulation; }
-namespace avx512 { Kernel lsh_cumulation; }
+namespace scalar {
+Kernel lsh_cumulation;
+}
+namespace avx2 {
+Kernel lsh_cumulation;
+}
+namespace avx512 {
+Kernel lsh_cumulation;
+}
 #endif
 
 namespace {
@@ -54,17 +62,20 @@ bool accept(const lat_lsh_cumulation_args* args, const lat_parallel* parallel, l
 
 const char* lat_lsh_cumulation_cpu_arch(void) { return lat::arch_name(lat::arch()); }
 
-void lat_lsh_cumulation_cpu(const lat_lsh_cumulation_args* args, const lat_parallel* parallel,
-                                   lat_status* status) {
+void lat_lsh_cumulation_cpu(const lat_lsh_cumulation_args* args, const lat_parallel* parallel, lat_status* status) {
   if (!lat::accept(args, parallel, status)) return;
   switch (lat::arch()) {
 #if defined(__aarch64__)
-    case lat::Arch::kNeon: return lat::neon::lsh_cumulation(*args, parallel, status);
+    case lat::Arch::kNeon:
+      return lat::neon::lsh_cumulation(*args, parallel, status);
 #else
-    case lat::Arch::kAvx512: return lat::avx512::lsh_cumulation(*args, parallel, status);
-    case lat::Arch::kAvx2: return lat::avx2::lsh_cumulation(*args, parallel, status);
+    case lat::Arch::kAvx512:
+      return lat::avx512::lsh_cumulation(*args, parallel, status);
+    case lat::Arch::kAvx2:
+      return lat::avx2::lsh_cumulation(*args, parallel, status);
 #endif
-    default: break;
+    default:
+      break;
   }
 #if !defined(__aarch64__)
   lat::scalar::lsh_cumulation(*args, parallel, status);

@@ -52,9 +52,7 @@ struct Plan {
   int64_t codes_of_head() const { return 2 * args.num_hash * rows; }
   int64_t sums_of_head() const { return args.tokens * padded; }
   int64_t projection_floats() const { return args.dtype == LAT_FLOAT32 ? 0 : round_up(args.head_size * columns, 16); }
-  int64_t code_floats() const {
-    return kBlock * args.head_size + padded + kColumns * kPanel + projection_floats();
-  }
+  int64_t code_floats() const { return kBlock * args.head_size + padded + kColumns * kPanel + projection_floats(); }
   int64_t tables_at_once(int64_t slice) const {
     int64_t tables = kMostTables;
     while (tables > 1 && tables * table_rows * slice > kTableFloats) tables /= 2;
@@ -111,11 +109,15 @@ class Head {
   void add_up(int64_t slice, float* scratch) const {
     const int64_t first = slice * kSlice;
     switch (smaller(kSlice, plan_.padded - first) / kLanes) {
-      case 1: return add_up_slice<1>(first, scratch);
-      case 2: return add_up_slice<2>(first, scratch);
+      case 1:
+        return add_up_slice<1>(first, scratch);
+      case 2:
+        return add_up_slice<2>(first, scratch);
 #if !defined(__AVX512F__)
-      case 3: return add_up_slice<3>(first, scratch);
-      default: return add_up_slice<4>(first, scratch);
+      case 3:
+        return add_up_slice<3>(first, scratch);
+      default:
+        return add_up_slice<4>(first, scratch);
 #endif
     }
   }
@@ -148,6 +150,7 @@ class Head {
     const int64_t size = args_.head_size;
     for (int64_t i = 0; i < round_up(rows, kPanel); ++i) {
       float* column = panels + i / kPanel * (kPanel * size) + i % kPanel;
+      if (i + kRowsAhead < rows) fetch_row(args_.dtype, from, offset(start + i + kRowsAhead), size);
       if (i < rows) load_row(args_.dtype, from, offset(start + i), size, row, size);
       for (int64_t d = 0; d < size; ++d) column[d * kPanel] = i < rows ? row[d] : 0.0f;
     }
@@ -168,6 +171,7 @@ class Head {
     float *values = scratch, *tables = scratch + count_ * kWidth;
     const int64_t real = smaller(kWidth, args_.head_size - first);
     for (int64_t j = 0; j < count_; ++j) {
+      if (j + kRowsAhead < count_) fetch_row(args_.dtype, args_.value, offset(j + kRowsAhead) + first, real);
       load_row(args_.dtype, args_.value, offset(j) + first, real, values + j * kWidth, kWidth);
     }
     const int64_t at_once = plan_.tables_at_once(kWidth);
@@ -244,7 +248,8 @@ class Head {
 
 void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel* parallel, lat_status* status) {
   const Plan plan(args);
-  const int64_t floats = plan.floats(), most_pieces = plan.wave * (2 * plan.blocks > plan.slices ? 2 * plan.blocks : plan.slices);
+  const int64_t floats = plan.floats(),
+                most_pieces = plan.wave * (2 * plan.blocks > plan.slices ? 2 * plan.blocks : plan.slices);
   const Tokens tokens(args.batch, args.tokens);
   const Buffer<uint16_t> codes(plan.wave * plan.codes_of_head());
   const Buffer<float> sums(plan.wave * plan.sums_of_head()), scratch(workers_for(parallel, most_pieces) * floats);

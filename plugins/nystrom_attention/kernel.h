@@ -19,7 +19,7 @@ typedef struct lat_nystrom_attention_args {
   const void* conv_weight;       /* (H, K), or null for no convolution */
   void* output;                  /* (B, N, H * D); overlaps no input */
   lat_dtype dtype;               /* of query, key, value, conv_weight and output */
-  int32_t per_head_init;         /* 0: the pseudo-inverse starts from one factor for the whole batch; 1: for each head */
+  int32_t per_head_init; /* 0: the pseudo-inverse starts from one factor for the whole batch; 1: for each head */
 } lat_nystrom_attention_args;
 
 /* `parallel` may be null: then the caller's thread does all. `status` must not be. */

@@ -4,7 +4,8 @@
 //   2. kernel_2 = softmax(landmarks x landmarks^T) of one head, and its largest column sum
 //   3. keys:    one head, up to an eighth of the keys: online softmax of kernel_3 = softmax(query landmarks x keys^T)
 //               in tiles of 64 keys, summing kernel_3 x values
-//   4. inverse: one head: the parts of 3 joined in their order, the pseudo-inverse, summary = inverse x kernel_3 x values
+//   4. inverse: one head: the parts of 3 joined in their order, the pseudo-inverse, summary = inverse x kernel_3 x
+//   values
 //   5. output:  256 rows of one head: kernel_1 x summary, then the convolution of the values added to it
 // The convolution is a matrix product too: its left matrix has the taps on a diagonal band, so element (i, p) is tap
 // p - i, read with strides -1 and 1 from taps with zeros on both sides. Compiled once for each instruction set.
@@ -76,18 +77,20 @@ struct Sums {
 void add_keys(const Plan& plan, int64_t head, int64_t segment, const Landmarks& at, const Sums& sums, float* scratch) {
   const auto& args = plan.args;
   const int64_t stride = plan.padded_landmarks, padded = plan.padded;
-  float *keys = scratch, *values = keys + kTile * padded, *scores = values + kTile * padded, *shrink = scores + kTile * stride;
-  const int64_t b = head / args.num_heads, first = b * args.tokens * plan.width + head % args.num_heads * args.head_size;
+  float *keys = scratch, *values = keys + kTile * padded, *scores = values + kTile * padded,
+        *shrink = scores + kTile * stride;
+  const int64_t b = head / args.num_heads,
+                first = b * args.tokens * plan.width + head % args.num_heads * args.head_size;
   __builtin_memset(sums.context, 0, static_cast<size_t>(plan.segment_floats()) * sizeof(float));
   for (int64_t l = 0; l < stride; ++l) sums.largest[l] = -__builtin_inff();
   const int64_t end = smaller((segment + 1) * plan.segment_keys, args.tokens);
   for (int64_t start = segment * plan.segment_keys; start < end; start += kTile) {
     const int64_t count = smaller(kTile, end - start);
-    for (int64_t j = 0; j < count; ++j) {
-      load_row(args.dtype, args.key, first + (start + j) * plan.width, args.head_size, keys + j * padded, padded);
-      load_row(args.dtype, args.value, first + (start + j) * plan.width, args.head_size, values + j * padded, padded);
-    }
-    multiply<Start::kZero>(count, stride, args.head_size, {keys, padded, 1}, {at.query_columns, stride}, {scores, stride});
+    const int64_t from = first + start * plan.width;
+    load_rows(args.dtype, args.key, from, plan.width, count, args.head_size, keys, padded);
+    load_rows(args.dtype, args.value, from, plan.width, count, args.head_size, values, padded);
+    multiply<Start::kZero>(count, stride, args.head_size, {keys, padded, 1}, {at.query_columns, stride},
+                           {scores, stride});
     for (int64_t j = 0; j < count; ++j) {
       if (args.attention_mask[b * args.tokens + start + j] != LAT_PADDING) continue;
       for (int64_t l = 0; l < stride; l += kLanes) store(scores + j * stride + l, splat(kMaskedScore));
@@ -110,7 +113,8 @@ void add_keys(const Plan& plan, int64_t head, int64_t segment, const Landmarks& 
     for (int64_t l = 0; l < plan.landmarks; ++l) {
       if (shrink[l] != 1.0f) scale_row(sums.context + l * padded, padded, shrink[l]);
     }
-    multiply<Start::kResult>(plan.landmarks, padded, count, {scores, 1, stride}, {values, padded}, {sums.context, padded});
+    multiply<Start::kResult>(plan.landmarks, padded, count, {scores, 1, stride}, {values, padded},
+                             {sums.context, padded});
   }
 }
 
@@ -145,7 +149,8 @@ void subtract_from_identity(int64_t count, int64_t stride, float factor, float* 
 // Pass 4: the iteration of the paper (equation 11), then the summary.
 void invert(const Plan& plan, const Landmarks& at, float largest, float* segments, float* scratch) {
   const int64_t count = plan.landmarks, stride = plan.padded_landmarks, floats = count * stride;
-  float *inverse = scratch, *product = inverse + floats, *inner = product + floats, *next = inner + floats, *context = next + floats;
+  float *inverse = scratch, *product = inverse + floats, *inner = product + floats, *next = inner + floats,
+        *context = next + floats;
   __builtin_memset(inverse, 0, static_cast<size_t>(floats) * sizeof(float));
   for (int64_t l = 0; l < count; ++l) {
     for (int64_t j = 0; j < count; ++j) inverse[j * stride + l] = at.kernel_2[l * stride + j] / largest;
@@ -165,7 +170,8 @@ void invert(const Plan& plan, const Landmarks& at, float largest, float* segment
     for (int64_t j = 0; j < floats; j += kLanes) store(inverse + j, load(next + j) * 0.25f);
   }
   join_segments(plan, segments, context);
-  multiply<Start::kZero>(count, plan.padded, count, {inverse, stride, 1}, {context, plan.padded}, {at.summary, plan.padded});
+  multiply<Start::kZero>(count, plan.padded, count, {inverse, stride, 1}, {context, plan.padded},
+                         {at.summary, plan.padded});
 }
 
 // Pass 5, for up to kBlock rows from `start` on.
@@ -191,23 +197,26 @@ class Output {
       attend(tile, count);
       if (args_.conv_weight != nullptr) convolve(tile - start, count);
       for (int64_t i = 0; i < count; ++i) {
-        store_row(args_.dtype, args_.output, first_ + (tile + i) * plan_.width, args_.head_size, context_ + i * plan_.padded);
+        store_row(args_.dtype, args_.output, first_ + (tile + i) * plan_.width, args_.head_size,
+                  context_ + i * plan_.padded);
       }
     }
   }
 
  private:
-  void load(const void* rows, int64_t token, float* to) const {
-    load_row(args_.dtype, rows, first_ + token * plan_.width, args_.head_size, to, plan_.padded);
+  void load(const void* rows, int64_t token, int64_t count, float* to) const {
+    load_rows(args_.dtype, rows, first_ + token * plan_.width, plan_.width, count, args_.head_size, to, plan_.padded);
   }
 
   void attend(int64_t tile, int64_t count) const {
     const int64_t stride = plan_.padded_landmarks, padded = plan_.padded;
-    for (int64_t i = 0; i < count; ++i) load(args_.query, tile + i, queries_ + i * padded);
-    multiply<Start::kZero>(count, stride, args_.head_size, {queries_, padded, 1}, {at_.key_columns, stride}, {scores_, stride});
+    load(args_.query, tile, count, queries_);
+    multiply<Start::kZero>(count, stride, args_.head_size, {queries_, padded, 1}, {at_.key_columns, stride},
+                           {scores_, stride});
     float totals[kTile];
     for (int64_t i = 0; i < count; ++i) totals[i] = exponentials_of_row(scores_ + i * stride, plan_.landmarks);
-    multiply<Start::kZero>(count, padded, plan_.landmarks, {scores_, stride, 1}, {at_.summary, padded}, {context_, padded});
+    multiply<Start::kZero>(count, padded, plan_.landmarks, {scores_, stride, 1}, {at_.summary, padded},
+                           {context_, padded});
     for (int64_t i = 0; i < count; ++i) scale_row(context_ + i * padded, padded, 1.0f / totals[i]);
   }
 
@@ -215,15 +224,15 @@ class Output {
   void load_convolution(int64_t start, int64_t end) const {
     const int64_t half = plan_.half_taps, taps = 2 * half + 1;
     __builtin_memset(taps_, 0, static_cast<size_t>(plan_.padded_taps()) * sizeof(float));
-    load_row(args_.dtype, args_.conv_weight, h_ * args_.taps + args_.taps / 2 - half, taps, taps_ + kBlockRows - 1, taps);
-    for (int64_t i = start - half; i < end + half; ++i) {
-      float* to = values_ + (i - start + half) * plan_.padded;
-      if (i >= 0 && i < args_.tokens) {
-        load(args_.value, i, to);
-      } else {
-        __builtin_memset(to, 0, static_cast<size_t>(plan_.padded) * sizeof(float));
-      }
-    }
+    load_row(args_.dtype, args_.conv_weight, h_ * args_.taps + args_.taps / 2 - half, taps, taps_ + kBlockRows - 1,
+             taps);
+    const int64_t before = half > start ? half - start : 0,
+                  after = end + half > args_.tokens ? end + half - args_.tokens : 0;
+    const int64_t rows = end - start + 2 * half - before - after,
+                  row_bytes = plan_.padded * static_cast<int64_t>(sizeof(float));
+    __builtin_memset(values_, 0, static_cast<size_t>(before * row_bytes));
+    load(args_.value, start - half + before, rows, values_ + before * plan_.padded);
+    __builtin_memset(values_ + (before + rows) * plan_.padded, 0, static_cast<size_t>(after * row_bytes));
   }
 
   void convolve(int64_t from, int64_t count) const {

@@ -9,11 +9,11 @@
 
 namespace lat::LAT_ARCH {
 
-inline constexpr int64_t kTile = 64;             // rows of one product
-inline constexpr int64_t kBlock = 4 * kTile;     // rows of one piece of the last pass
-inline constexpr int64_t kSegment = 1024;        // fewest keys of one piece of the pass over keys
-inline constexpr int64_t kMostSegments = 8;      // of one head
-inline constexpr float kMaskedScore = -1e30f;    // finite, as in token_mask.py: all padding gives the plain mean
+inline constexpr int64_t kTile = 64;           // rows of one product
+inline constexpr int64_t kBlock = 4 * kTile;   // rows of one piece of the last pass
+inline constexpr int64_t kSegment = 1024;      // fewest keys of one piece of the pass over keys
+inline constexpr int64_t kMostSegments = 8;    // of one head
+inline constexpr float kMaskedScore = -1e30f;  // finite, as in token_mask.py: all padding gives the plain mean
 
 struct Plan {
   explicit Plan(const lat_nystrom_attention_args& args)
@@ -33,7 +33,8 @@ struct Plan {
 
   // Of one head: see Landmarks.
   int64_t landmark_floats() const {
-    return landmarks * padded + 2 * args.head_size * padded_landmarks + landmarks * padded_landmarks + landmarks * padded;
+    return landmarks * padded + 2 * args.head_size * padded_landmarks + landmarks * padded_landmarks +
+           landmarks * padded;
   }
   // Of one segment: sums (L, D), largest scores and sums of exponentials (L).
   int64_t segment_floats() const { return landmarks * padded + 2 * padded_landmarks; }
@@ -54,7 +55,8 @@ struct Plan {
   }
 
   const lat_nystrom_attention_args& args;
-  int64_t heads, width, padded, landmarks, padded_landmarks, rows_per_landmark, segments, segment_keys, blocks, half_taps;
+  int64_t heads, width, padded, landmarks, padded_landmarks, rows_per_landmark, segments, segment_keys, blocks,
+      half_taps;
   float scale;
 };
 

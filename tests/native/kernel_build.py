@@ -163,5 +163,3 @@ class Guarded:
 
     def untouched(self) -> bool:
         return bool((self._bytes == 0xAB).all())
-
-

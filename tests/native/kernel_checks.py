@@ -1,4 +1,4 @@
-"""What the tests of every kernel share: masks, inputs, the tolerance policy, threads, arguments that must be refused."""
+"""What the tests of every kernel share: masks, inputs, the tolerance policy, threads, arguments to be refused."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def arguments(tensors: tuple[torch.Tensor, ...], heads: int, bits: int) -> Argum
     return Arguments(batch, tokens, heads, width // heads, bits, *map(pointer, tensors), None, DTYPES[tensors[0].dtype])
 
 
-def call(kernel: Kernel, tensors: tuple[torch.Tensor, ...], heads: int = 2, bits: int = 9, parallel=None) -> torch.Tensor:
+def call(
+    kernel: Kernel, tensors: tuple[torch.Tensor, ...], heads: int = 2, bits: int = 9, parallel=None
+) -> torch.Tensor:
     return run_into_guarded(kernel, arguments(tensors, heads, bits), tensors[0], parallel)
 
 
@@ -105,7 +107,13 @@ def test_same_bits_for_any_threads(kernel: Kernel) -> None:
 def test_parallel_zero_and_constant_rows_give_no_nan(kernel: Kernel, dtype: torch.dtype) -> None:
     rows, _, value, mask = cast(inputs(200), dtype)
     zero, one = torch.zeros_like(rows), torch.ones_like(rows)
-    for query, key, v in ((rows, rows, value), (rows, -rows, value), (zero, rows, value), (one, one, one), (one, zero, zero)):
+    for query, key, v in (
+        (rows, rows, value),
+        (rows, -rows, value),
+        (zero, rows, value),
+        (one, one, one),
+        (one, zero, zero),
+    ):
         assert call(kernel, (query, key, v, mask)).isfinite().all()
 
 
@@ -150,10 +158,14 @@ def test_collision_rate_is_good_to_float32(math: ctypes.CDLL) -> None:
     """8 million numbers of [-1, 1] evenly, and every float32 within 2^-11 of both ends."""
     near_one = np.arange(0x3F7FE000, 0x3F800001, dtype=np.uint32).view(np.float32)
     small = 2.0 ** -np.arange(1, 149, dtype=np.float64)
-    x = np.concatenate([np.linspace(-1, 1, 8_000_001), near_one, -near_one, small, -small, [0.0, -0.0]]).astype(np.float32)
+    x = np.concatenate([np.linspace(-1, 1, 8_000_001), near_one, -near_one, small, -small, [0.0, -0.0]]).astype(
+        np.float32
+    )
     x = np.resize(x, -(-len(x) // 16) * 16)
     exact = 1 - np.arccos(x.astype(np.float64)) / np.pi
-    exact = np.where(x < -0.5, np.arctan2(np.sqrt((1 - x.astype(np.float64)) * (1 + x)), -x.astype(np.float64)) / np.pi, exact)
+    exact = np.where(
+        x < -0.5, np.arctan2(np.sqrt((1 - x.astype(np.float64)) * (1 + x)), -x.astype(np.float64)) / np.pi, exact
+    )
     rate = mapped(math.rates, x).astype(np.float64)
     assert np.abs(rate - exact).max() <= 1e-7
     relative = np.abs(rate - exact)[exact > 0] / exact[exact > 0]

@@ -72,7 +72,9 @@ def arguments(tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> Arg
     return Arguments(*sizes, *map(pointer, tensors), None, DTYPES[tensors[0].dtype])
 
 
-def call(kernel: Kernel, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None) -> torch.Tensor:
+def call(
+    kernel: Kernel, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None
+) -> torch.Tensor:
     return run_into_guarded(kernel, arguments(tensors, hashes), tensors[0], parallel)
 
 

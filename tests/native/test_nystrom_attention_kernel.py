@@ -28,7 +28,20 @@ from lat_export.ops import OPS
 NAME = "nystrom_attention"
 OP = OPS["NystromAttention"]
 # N and L: one token, as many landmarks as tokens, multiples, primes, more than one segment of keys.
-LENGTHS = ((1, 1), (2, 2), (2, 1), (8, 8), (16, 8), (40, 8), (96, 8), (97, 1), (194, 97), (130, 65), (257, 1), (320, 64))
+LENGTHS = (
+    (1, 1),
+    (2, 2),
+    (2, 1),
+    (8, 8),
+    (16, 8),
+    (40, 8),
+    (96, 8),
+    (97, 1),
+    (194, 97),
+    (130, 65),
+    (257, 1),
+    (320, 64),
+)
 SIZES = ("batch", "tokens", "num_heads", "head_size", "num_landmarks", "taps")
 POINTERS = ("query", "key", "value", "attention_mask", "conv_weight", "output")
 
@@ -130,7 +143,13 @@ def test_zero_and_constant_rows_give_no_nan(kernel: Kernel, dtype: torch.dtype) 
     rows, _, value, mask, weight = cast(inputs(200), dtype)
     zero, one = torch.zeros_like(rows), torch.ones_like(rows)
     large = one * 200
-    for query, key, v in ((zero, rows, value), (one, one, one), (zero, zero, zero), (large, large, value), (large, -large, one)):
+    for query, key, v in (
+        (zero, rows, value),
+        (one, one, one),
+        (zero, zero, zero),
+        (large, large, value),
+        (large, -large, one),
+    ):
         assert call(kernel, (query, key, v, mask, weight), 8).isfinite().all()
 
 
@@ -138,7 +157,9 @@ def test_batch_start_couples_rows_and_head_start_does_not(kernel: Kernel) -> Non
     tensors = inputs(40)
     for per_head_init, coupled in ((0, True), (1, False)):
         together = call(kernel, tensors, 8, per_head_init)
-        alone = [call(kernel, (*(t[b : b + 1] for t in tensors[:4]), tensors[4]), 8, per_head_init)[0] for b in range(3)]
+        alone = [
+            call(kernel, (*(t[b : b + 1] for t in tensors[:4]), tensors[4]), 8, per_head_init)[0] for b in range(3)
+        ]
         assert all(torch.equal(together[b], alone[b]) for b in range(3)) != coupled
 
 

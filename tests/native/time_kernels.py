@@ -34,7 +34,13 @@ def cases(tokens: int):
     projection, taps = torch.randn(HEADS, SIZE, 64 * 9), torch.randn(HEADS, 65) * 0.1
     heads = {"num_heads": HEADS}
     one = (*rows, mask)
-    yield bernoulli, one, bernoulli.arguments(one, HEADS, 9), {**heads, "hash_code_len": 9}, 4 * tokens**2 * SIZE * HEADS
+    yield (
+        bernoulli,
+        one,
+        bernoulli.arguments(one, HEADS, 9),
+        {**heads, "hash_code_len": 9},
+        4 * tokens**2 * SIZE * HEADS,
+    )
     two = (*one, projection)
     attributes = {**heads, "num_hash": 64, "hash_code_len": 9}
     yield lsh, two, lsh.arguments(two, (64, 9)), attributes, 2 * 2 * tokens * SIZE * 64 * 9 * HEADS
