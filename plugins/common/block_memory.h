@@ -1,0 +1,42 @@
+// Scratch memory that frees itself and says when there is none.
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cpu_arch.h"
+#include "kernel_abi.h"
+
+namespace lat::LAT_ARCH {
+
+// `count` elements of T, not initialised, at a multiple of 64 bytes. Test it before use: it is false without memory.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) {
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(count, static_cast<int64_t>(sizeof(T)), &bytes) || bytes < 0 || bytes > kMostBytes)
+      return;
+    data_ = static_cast<T*>(aligned_alloc(64, static_cast<size_t>(bytes + 64) / 64 * 64));
+  }
+  ~Buffer() { free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  explicit operator bool() const { return data_ != nullptr; }
+  T* data() const { return data_; }
+
+ private:
+  static constexpr int64_t kMostBytes = INT64_MAX / 2;
+  T* data_ = nullptr;
+};
+
+// Not in block_status.h, which a build for one instruction set must not include: its code is shared between all of
+// them.
+inline void report_no_memory(lat_status* status, const char* op) {
+  status->code = LAT_NO_MEMORY;
+  snprintf(status->message, sizeof status->message, "no memory for the scratch of lat::%s", op);
+}
+
+}  // namespace lat::LAT_ARCH

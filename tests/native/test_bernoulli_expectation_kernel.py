@@ -1,0 +1,217 @@
+"""lat_bernoulli_expectation_cpu against the float64 reference, on every instruction set of this processor."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from native.kernel_build import (
+    ARCH_FLAGS,
+    DTYPES,
+    FLAGS,
+    NO_MEMORY,
+    PLUGINS,
+    Guarded,
+    Kernel,
+    archs,
+    build,
+    compiler,
+    pointer,
+    run_all,
+)
+from native.kernel_checks import (
+    HEAD_SIZES,
+    MASKS,
+    bad_sizes,
+    cast,
+    check_policy,
+    check_refused,
+    check_same_bits,
+    random_rows,
+    run_into_guarded,
+    set_field,
+    token_mask,
+)
+
+from lat_export.ops import OPS
+
+NAME = "bernoulli_expectation"
+OP = OPS["BernoulliExpectation"]
+LENGTHS = (1, 2, 5, 17, 33, 64, 65, 97, 257, 300)
+SIZES = ("batch", "tokens", "num_heads", "head_size", "hash_code_len")
+POINTERS = ("query", "key", "value", "attention_mask", "output")
+
+
+class Arguments(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in SIZES),
+        *((name, ctypes.c_void_p) for name in POINTERS),
+        ("dtype", ctypes.c_int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(NAME, tmp_path_factory.mktemp(NAME))
+
+
+@pytest.fixture(scope="module", params=archs())
+def kernel(request: pytest.FixtureRequest, library: Path) -> Kernel:
+    opened = Kernel(NAME, library, request.param)
+    assert opened.arch == request.param
+    return opened
+
+
+def inputs(tokens: int, kind: str = "none", heads: int = 2, size: int = 16, batch: int = 3) -> tuple[torch.Tensor, ...]:
+    rows = random_rows((batch, tokens, heads * size), seed=tokens + size)
+    return (*rows, token_mask(kind, batch, tokens))
+
+
+def arguments(tensors: tuple[torch.Tensor, ...], heads: int, bits: int) -> Arguments:
+    batch, tokens, width = tensors[0].shape
+    return Arguments(batch, tokens, heads, width // heads, bits, *map(pointer, tensors), None, DTYPES[tensors[0].dtype])
+
+
+def call(
+    kernel: Kernel, tensors: tuple[torch.Tensor, ...], heads: int = 2, bits: int = 9, parallel=None
+) -> torch.Tensor:
+    return run_into_guarded(kernel, arguments(tensors, heads, bits), tensors[0], parallel)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernel_is_the_reference(kernel: Kernel, dtype: torch.dtype) -> None:
+    for tokens, kind in itertools.product(LENGTHS, MASKS):
+        tensors = cast(inputs(tokens, kind), dtype)
+        output = call(kernel, tensors, bits=4)
+        check_policy(OP, output, tensors, {"num_heads": 2, "hash_code_len": 4})
+        assert (output[tensors[3] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_head_size_and_code_length(kernel: Kernel, dtype: torch.dtype) -> None:
+    for size, heads, bits in itertools.product((*HEAD_SIZES, 1, 3, 65), (1, 2, 3), (1, 2, 9, 31)):
+        tensors = cast(inputs(33, "right", heads, size), dtype)
+        check_policy(OP, call(kernel, tensors, heads, bits), tensors, {"num_heads": heads, "hash_code_len": bits})
+
+
+def test_same_bits_for_any_threads(kernel: Kernel) -> None:
+    tensors = inputs(600, "right", 3, 20)
+    check_same_bits(lambda opened, parallel: call(opened, tensors, 3, 9, parallel), kernel)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parallel_zero_and_constant_rows_give_no_nan(kernel: Kernel, dtype: torch.dtype) -> None:
+    rows, _, value, mask = cast(inputs(200), dtype)
+    zero, one = torch.zeros_like(rows), torch.ones_like(rows)
+    for query, key, v in (
+        (rows, rows, value),
+        (rows, -rows, value),
+        (zero, rows, value),
+        (one, one, one),
+        (one, zero, zero),
+    ):
+        assert call(kernel, (query, key, v, mask)).isfinite().all()
+
+
+def test_opposite_rows_have_no_weight(kernel: Kernel) -> None:
+    """A cosine of -1 exactly: weight 0, so only the other key is seen."""
+    query = torch.tensor([[[1.0, 0.0]]]).expand(1, 2, 2).contiguous()
+    key, value = torch.tensor([[[-2.0, 0.0], [3.0, 0.0]]]), torch.tensor([[[5.0, 1.0], [0.0, 7.0]]])
+    output = call(kernel, (query, key, value, torch.ones(1, 2, dtype=torch.int32)), heads=1)
+    assert output.tolist() == [[[0.0, 1.0]] * 2]
+
+
+RATES = """
+#include "block_math.h"
+extern "C" void rates(const float* x, float* y, int64_t count) {
+  using namespace lat::LAT_ARCH;
+  for (int64_t i = 0; i < count; i += kLanes) store(y + i, collision_rate(load(x + i)));
+}
+extern "C" void exponentials(const float* x, float* y, int64_t count) {
+  using namespace lat::LAT_ARCH;
+  for (int64_t i = 0; i < count; i += kLanes) store(y + i, exp_of_nonpositive(load(x + i)));
+}
+"""
+
+
+@pytest.fixture(scope="module", params=archs())
+def math(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    folder = tmp_path_factory.mktemp("math")
+    (folder / "rates.cpp").write_text(RATES)
+    flags = [*FLAGS, *ARCH_FLAGS[request.param], f"-DLAT_ARCH={request.param}", f"-I{PLUGINS / 'common'}"]
+    run_all([[compiler(), *flags, "-shared", str(folder / "rates.cpp"), "-o", str(folder / "rates.so")]])
+    return ctypes.CDLL(str(folder / "rates.so"))
+
+
+def mapped(function: object, x: np.ndarray) -> np.ndarray:
+    x = np.ascontiguousarray(np.resize(x, -(-len(x) // 16) * 16), dtype=np.float32)
+    y = np.empty_like(x)
+    function(x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(len(x)))  # type: ignore[operator]
+    return y
+
+
+def test_collision_rate_is_good_to_float32(math: ctypes.CDLL) -> None:
+    """8 million numbers of [-1, 1] evenly, and every float32 within 2^-11 of both ends."""
+    near_one = np.arange(0x3F7FE000, 0x3F800001, dtype=np.uint32).view(np.float32)
+    small = 2.0 ** -np.arange(1, 149, dtype=np.float64)
+    x = np.concatenate([np.linspace(-1, 1, 8_000_001), near_one, -near_one, small, -small, [0.0, -0.0]]).astype(
+        np.float32
+    )
+    x = np.resize(x, -(-len(x) // 16) * 16)
+    exact = 1 - np.arccos(x.astype(np.float64)) / np.pi
+    exact = np.where(
+        x < -0.5, np.arctan2(np.sqrt((1 - x.astype(np.float64)) * (1 + x)), -x.astype(np.float64)) / np.pi, exact
+    )
+    rate = mapped(math.rates, x).astype(np.float64)
+    assert np.abs(rate - exact).max() <= 1e-7
+    relative = np.abs(rate - exact)[exact > 0] / exact[exact > 0]
+    assert relative.max() <= 3e-7
+    ends = mapped(math.rates, np.array([-1, 0, 1, -0.0, 1.0000002, -1.0000002, 2, -3], dtype=np.float32))[:8]
+    assert ends.tolist() == [0.0, 0.5, 1.0, 0.5, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_exponential_is_good_to_float32(math: ctypes.CDLL) -> None:
+    x = np.linspace(-87, 0, 4_000_000).astype(np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(mapped(math.exponentials, x) - exact) / exact).max() <= 1.5e-7
+    ends = mapped(math.exponentials, np.array([0, -0.0, -88, -1e30, -np.inf, -1e-30], dtype=np.float32))[:6]
+    assert ends.tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_bad_arguments_are_refused_and_nothing_is_written(kernel: Kernel) -> None:
+    tensors, output = inputs(9), Guarded((3, 9, 32), torch.float32)
+    good = arguments(tensors, 2, 9)
+    good.output = pointer(output.tensor)
+    for name, size in bad_sizes(SIZES):
+        check_refused(kernel, set_field(good, name, size), output, name)
+    for name in POINTERS:
+        check_refused(kernel, set_field(good, name, None), output, name)
+    for dtype in (-1, 3, 99):
+        check_refused(kernel, set_field(good, "dtype", dtype), output, "dtype")
+    check_refused(kernel, None, output, "args")
+    product = good
+    for name in ("batch", "tokens", "num_heads"):
+        product = set_field(product, name, 2**30)
+    check_refused(kernel, product, output, "too large")
+
+
+def test_more_scratch_than_there_is(kernel: Kernel) -> None:
+    tensors, output = inputs(9), Guarded((3, 9, 32), torch.float32)
+    huge = arguments(tensors, 1, 9)
+    huge.output, huge.batch, huge.tokens, huge.head_size = pointer(output.tensor), 2**24, 2**24, 1
+    status = kernel(huge)
+    assert (status.code, b"no memory" in status.message) == (NO_MEMORY, True)
+    assert output.untouched()
+
+
+def test_unknown_instruction_set_is_refused(library: Path) -> None:
+    opened = Kernel(NAME, library, "sse9")
+    output = Guarded((3, 9, 32), torch.float32)
+    good = arguments(inputs(9), 2, 9)
+    good.output = pointer(output.tensor)
+    assert opened.arch == "unknown"
+    check_refused(opened, good, output, "LAT_CPU_ARCH")

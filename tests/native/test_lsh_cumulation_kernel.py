@@ -1,0 +1,176 @@
+"""lat_lsh_cumulation_cpu against tables in float64, on every instruction set of this processor.
+
+Rows that a projection within rounding of zero can reach are left to `check_node`; all others must be right.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from native.kernel_build import DTYPES, NO_MEMORY, Guarded, Kernel, archs, build, pointer
+from native.kernel_checks import (
+    HEAD_SIZES,
+    MASKS,
+    bad_sizes,
+    cast,
+    check_policy,
+    check_refused,
+    check_same_bits,
+    random_rows,
+    run_into_guarded,
+    set_field,
+    token_mask,
+)
+
+from lat_export.ops import OPS
+from lat_export.validation.sampled import Hashed, SampledCheck, check_node
+
+NAME = "lsh_cumulation"
+OP = OPS["LshCumulation"]
+LENGTHS = (1, 2, 5, 17, 33, 64, 65, 97, 257, 300)
+SIZES = ("batch", "tokens", "num_heads", "head_size", "num_hash", "hash_code_len")
+POINTERS = ("query", "key", "value", "attention_mask", "projection", "output")
+# Relative L2 of rows that no doubtful sign reaches: rounding of the sums, and of the output in half precision.
+ROUNDING = {torch.float32: 5e-7, torch.float16: 5e-4, torch.bfloat16: 4e-3}
+
+
+class Arguments(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in SIZES),
+        *((name, ctypes.c_void_p) for name in POINTERS),
+        ("dtype", ctypes.c_int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(NAME, tmp_path_factory.mktemp(NAME))
+
+
+@pytest.fixture(scope="module", params=archs())
+def kernel(request: pytest.FixtureRequest, library: Path) -> Kernel:
+    opened = Kernel(NAME, library, request.param)
+    assert opened.arch == request.param
+    return opened
+
+
+def inputs(
+    tokens: int, kind: str = "none", heads: int = 2, size: int = 16, hashes: tuple[int, int] = (5, 4), batch: int = 3
+) -> tuple[torch.Tensor, ...]:
+    rows = random_rows((batch, tokens, heads * size), seed=tokens + size)
+    (projection,) = random_rows((heads, size, hashes[0] * hashes[1]), seed=tokens, count=1, size=1.0)
+    return (*rows, token_mask(kind, batch, tokens), projection)
+
+
+def arguments(tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> Arguments:
+    (batch, tokens, width), heads = tensors[0].shape, tensors[4].shape[0]
+    sizes = (batch, tokens, heads, width // heads, *hashes)
+    return Arguments(*sizes, *map(pointer, tensors), None, DTYPES[tensors[0].dtype])
+
+
+def call(
+    kernel: Kernel, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None
+) -> torch.Tensor:
+    return run_into_guarded(kernel, arguments(tensors, hashes), tensors[0], parallel)
+
+
+def check(output: torch.Tensor, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> SampledCheck:
+    query, key, value, mask, projection = (t.double().numpy() if t.is_floating_point() else t.numpy() for t in tensors)
+    assert output.isfinite().all()
+    assert (output[tensors[3] == 0] == 0).all()
+    sizes = (tensors[4].shape[0], hashes[0])
+    found = check_node(Hashed.of_node(query, key, value, mask, projection, sizes), output.double().numpy())
+    assert found.relative_l2 <= ROUNDING[output.dtype]
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernel_is_the_tables(kernel: Kernel, dtype: torch.dtype) -> None:
+    seen = []
+    for tokens, kind in itertools.product(LENGTHS, MASKS):
+        tensors = cast(inputs(tokens, kind), dtype)
+        found = check(call(kernel, tensors), tensors, (5, 4))
+        if kind != "all padding":
+            seen.append(found.rows)
+    assert sum(seen) / len(seen) >= 0.98  # hardly any row is near a sign that may flip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_head_size_hashes_and_code_length(kernel: Kernel, dtype: torch.dtype) -> None:
+    counts = itertools.cycle(itertools.product((1, 2, 3), ((1, 1), (2, 16), (9, 5), (13, 2), (1, 10))))
+    for size, _ in itertools.product((*HEAD_SIZES, 1, 3, 65), range(3)):
+        heads, hashes = next(counts)
+        tensors = cast(inputs(33, "right", heads, size, hashes, batch=1), dtype)
+        check(call(kernel, tensors, hashes), tensors, hashes)
+
+
+def test_full_size_hashes(kernel: Kernel) -> None:
+    """128 hashes; more heads than one wave; tables cleared whole and by row."""
+    for tokens, hashes, heads in ((300, (128, 5), 2), (40, (20, 9), 7)):
+        tensors = inputs(tokens, "left", heads, 20, hashes)
+        check(call(kernel, tensors, hashes), tensors, hashes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_of_few_bits_agree_with_the_reference(kernel: Kernel, dtype: torch.dtype) -> None:
+    """Projections are exact in every type, zeros among them: a zero is not above zero."""
+    for tokens, kind in itertools.product(LENGTHS, MASKS):
+        tensors = cast(tuple((t * 2).round() / 2 if t.is_floating_point() else t for t in inputs(tokens, kind)), dtype)
+        check_policy(OP, call(kernel, tensors), tensors, {"num_heads": 2, "num_hash": 5, "hash_code_len": 4})
+
+
+def test_every_hash_counts(kernel: Kernel) -> None:
+    """One sign of one hash of one head changed: the output differs."""
+    tensors = inputs(65, hashes=(9, 4))
+    before = call(kernel, tensors, (9, 4))
+    for column in (0, 17, 35):
+        changed = tensors[4].clone()
+        changed[1, :, column] *= -1
+        after = call(kernel, (*tensors[:3], tensors[3], changed), (9, 4))
+        assert torch.equal(after, before)  # both codes flip the bit: who meets whom stays
+        changed[1, :, column] = 0
+        after = call(kernel, (*tensors[:4], changed), (9, 4))
+        assert torch.equal(after[..., :16], before[..., :16])
+        assert not torch.allclose(after[..., 16:], before[..., 16:], atol=1e-3)
+
+
+def test_same_bits_for_any_threads(kernel: Kernel) -> None:
+    tensors = inputs(600, "right", 3, 20)
+    check_same_bits(lambda opened, parallel: call(opened, tensors, (5, 4), parallel), kernel)
+
+
+def test_zero_and_constant_rows_give_no_nan(kernel: Kernel) -> None:
+    rows, _, value, mask, projection = inputs(200)
+    zero, one = torch.zeros_like(rows), torch.ones_like(rows)
+    for query, key, v in ((zero, rows, value), (one, one, one), (zero, zero, zero)):
+        assert call(kernel, (query, key, v, mask, projection)).isfinite().all()
+
+
+def test_bad_arguments_are_refused_and_nothing_is_written(kernel: Kernel) -> None:
+    tensors, output = inputs(9), Guarded((3, 9, 32), torch.float32)
+    good = arguments(tensors, (5, 4))
+    good.output = pointer(output.tensor)
+    for name, size in bad_sizes(SIZES):
+        check_refused(kernel, set_field(good, name, size), output, name)
+    check_refused(kernel, set_field(good, "hash_code_len", 17), output, "hash_code_len")
+    for name in POINTERS:
+        check_refused(kernel, set_field(good, name, None), output, name)
+    for dtype in (-1, 3, 99):
+        check_refused(kernel, set_field(good, "dtype", dtype), output, "dtype")
+    check_refused(kernel, None, output, "args")
+    for name, size in (("batch", 2**30), ("num_hash", 2**31 - 1)):
+        product = set_field(set_field(good, "tokens", 2**30), name, size)
+        check_refused(kernel, product, output, "too large")
+
+
+def test_more_scratch_than_there_is(kernel: Kernel) -> None:
+    output = Guarded((3, 9, 32), torch.float32)
+    huge = arguments(inputs(9), (5, 4))
+    huge.output, huge.tokens, huge.num_hash = pointer(output.tensor), 2**24, 2**17
+    status = kernel(huge)
+    assert (status.code, b"no memory" in status.message) == (NO_MEMORY, True)
+    assert output.untouched()

@@ -1,0 +1,197 @@
+"""lat_nystrom_attention_cpu against the float64 reference, on every instruction set of this processor."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from native.kernel_build import DTYPES, NO_MEMORY, Guarded, Kernel, archs, build, pointer
+from native.kernel_checks import (
+    HEAD_SIZES,
+    MASKS,
+    bad_sizes,
+    cast,
+    check_policy,
+    check_refused,
+    check_same_bits,
+    random_rows,
+    run_into_guarded,
+    set_field,
+    token_mask,
+)
+
+from lat_export.ops import OPS
+
+NAME = "nystrom_attention"
+OP = OPS["NystromAttention"]
+# N and L: one token, as many landmarks as tokens, multiples, primes, more than one segment of keys.
+LENGTHS = (
+    (1, 1),
+    (2, 2),
+    (2, 1),
+    (8, 8),
+    (16, 8),
+    (40, 8),
+    (96, 8),
+    (97, 1),
+    (194, 97),
+    (130, 65),
+    (257, 1),
+    (320, 64),
+)
+SIZES = ("batch", "tokens", "num_heads", "head_size", "num_landmarks", "taps")
+POINTERS = ("query", "key", "value", "attention_mask", "conv_weight", "output")
+
+
+class Arguments(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in SIZES),
+        *((name, ctypes.c_void_p) for name in POINTERS),
+        ("dtype", ctypes.c_int32),
+        ("per_head_init", ctypes.c_int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(NAME, tmp_path_factory.mktemp(NAME))
+
+
+@pytest.fixture(scope="module", params=archs())
+def kernel(request: pytest.FixtureRequest, library: Path) -> Kernel:
+    opened = Kernel(NAME, library, request.param)
+    assert opened.arch == request.param
+    return opened
+
+
+def inputs(
+    tokens: int, kind: str = "none", taps: int = 3, heads: int = 2, size: int = 16, batch: int = 3
+) -> tuple[torch.Tensor, ...]:
+    rows = random_rows((batch, tokens, heads * size), seed=tokens + taps + size)
+    (weight,) = random_rows((heads, taps), seed=taps, count=1, size=0.3)
+    return (*rows, token_mask(kind, batch, tokens), weight)
+
+
+def attributes(tensors: tuple[torch.Tensor, ...], landmarks: int, per_head_init: int = 0) -> dict[str, int]:
+    return {"num_heads": tensors[4].shape[0], "num_landmarks": landmarks, "per_head_init": per_head_init}
+
+
+def arguments(tensors: tuple[torch.Tensor, ...], landmarks: int, per_head_init: int = 0) -> Arguments:
+    (batch, tokens, width), (heads, taps) = tensors[0].shape, tensors[4].shape
+    sizes = (batch, tokens, heads, width // heads, landmarks, taps)
+    return Arguments(*sizes, *map(pointer, tensors), None, DTYPES[tensors[0].dtype], per_head_init)
+
+
+def call(
+    kernel: Kernel, tensors: tuple[torch.Tensor, ...], landmarks: int, per_head_init: int = 0, parallel=None
+) -> torch.Tensor:
+    return run_into_guarded(kernel, arguments(tensors, landmarks, per_head_init), tensors[0], parallel)
+
+
+def check(kernel: Kernel, tensors: tuple[torch.Tensor, ...], landmarks: int, per_head_init: int = 0) -> None:
+    output = call(kernel, tensors, landmarks, per_head_init)
+    check_policy(OP, output, tensors, attributes(tensors, landmarks, per_head_init))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("per_head_init", [0, 1])
+def test_kernel_is_the_reference(kernel: Kernel, dtype: torch.dtype, per_head_init: int) -> None:
+    every_taps = itertools.cycle((1, 3, 65))
+    for ((tokens, landmarks), kind), taps in zip(itertools.product(LENGTHS, MASKS), every_taps, strict=False):
+        check(kernel, cast(inputs(tokens, kind, taps), dtype), landmarks, per_head_init)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_head_size(kernel: Kernel, dtype: torch.dtype) -> None:
+    for size, heads, landmarks in itertools.product((*HEAD_SIZES, 1, 3, 65), (1, 2, 3), (3, 16)):
+        check(kernel, cast(inputs(48, "right", 5, heads, size), dtype), landmarks)
+
+
+def test_several_segments_of_keys(kernel: Kernel) -> None:
+    """Whole segments of padding among them."""
+    for tokens, kind in itertools.product((1032, 2112, 9000), ("none", "right", "left", "one row all padding")):
+        tensors = inputs(tokens, kind, 65)
+        if kind == "left":
+            tensors[3][1, :1100] = 0
+        check(kernel, tensors, 8)
+
+
+def test_more_taps_than_tokens(kernel: Kernel) -> None:
+    for tokens, taps in itertools.product((1, 8, 64), (131, 1001)):
+        check(kernel, inputs(tokens, "none", taps), 1)
+
+
+def test_no_convolution(kernel: Kernel) -> None:
+    tensors = inputs(40)
+    without = arguments(tensors, 8)
+    without.conv_weight, without.taps = None, 0
+    output = run_into_guarded(kernel, without, tensors[0], None)
+    zeros = (*tensors[:4], torch.zeros_like(tensors[4]))
+    check_policy(OP, output, zeros, attributes(zeros, 8))
+
+
+def test_same_bits_for_any_threads(kernel: Kernel) -> None:
+    tensors = inputs(2112, "right", 65, 3, 20)
+    check_same_bits(lambda opened, parallel: call(opened, tensors, 8, 0, parallel), kernel)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zero_and_constant_rows_give_no_nan(kernel: Kernel, dtype: torch.dtype) -> None:
+    rows, _, value, mask, weight = cast(inputs(200), dtype)
+    zero, one = torch.zeros_like(rows), torch.ones_like(rows)
+    large = one * 200
+    for query, key, v in (
+        (zero, rows, value),
+        (one, one, one),
+        (zero, zero, zero),
+        (large, large, value),
+        (large, -large, one),
+    ):
+        assert call(kernel, (query, key, v, mask, weight), 8).isfinite().all()
+
+
+def test_batch_start_couples_rows_and_head_start_does_not(kernel: Kernel) -> None:
+    tensors = inputs(40)
+    for per_head_init, coupled in ((0, True), (1, False)):
+        together = call(kernel, tensors, 8, per_head_init)
+        alone = [
+            call(kernel, (*(t[b : b + 1] for t in tensors[:4]), tensors[4]), 8, per_head_init)[0] for b in range(3)
+        ]
+        assert all(torch.equal(together[b], alone[b]) for b in range(3)) != coupled
+
+
+def test_bad_arguments_are_refused_and_nothing_is_written(kernel: Kernel) -> None:
+    tensors, output = inputs(40), Guarded((3, 40, 32), torch.float32)
+    good = arguments(tensors, 8)
+    good.output = pointer(output.tensor)
+    for name, size in bad_sizes(SIZES):
+        check_refused(kernel, set_field(good, name, size), output, name)
+    for name in POINTERS:
+        if name != "conv_weight":
+            check_refused(kernel, set_field(good, name, None), output, name)
+    for dtype in (-1, 3, 99):
+        check_refused(kernel, set_field(good, "dtype", dtype), output, "dtype")
+    for start in (-1, 2):
+        check_refused(kernel, set_field(good, "per_head_init", start), output, "per_head_init")
+    check_refused(kernel, None, output, "args")
+    check_refused(kernel, set_field(good, "num_landmarks", 7), output, "N=40, L=7")
+    check_refused(kernel, set_field(good, "taps", 4), output, "odd number of taps")
+    product = good
+    for name in ("batch", "tokens", "num_heads"):
+        product = set_field(product, name, 2**30)
+    check_refused(kernel, product, output, "too large")
+    landmarks = set_field(set_field(good, "tokens", 2**30), "num_landmarks", 2**30)
+    check_refused(kernel, landmarks, output, "too large")
+
+
+def test_more_scratch_than_there_is(kernel: Kernel) -> None:
+    output = Guarded((3, 40, 32), torch.float32)
+    huge = arguments(inputs(40), 8)
+    huge.output, huge.batch, huge.num_heads = pointer(output.tensor), 1, 1
+    huge.tokens = huge.num_landmarks = 2**23
+    status = kernel(huge)
+    assert (status.code, b"no memory" in status.message) == (NO_MEMORY, True)
+    assert output.untouched()
