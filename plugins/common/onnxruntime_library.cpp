@@ -2,6 +2,8 @@
 // call.
 #include "common/onnxruntime_op.h"
 
+#include <thread>
+
 namespace lat::ort {
 namespace {
 
@@ -53,6 +55,12 @@ void* Call::output(const std::vector<int64_t>& shape) {
   return context_.GetOutput(0, shape.data(), shape.size()).GetTensorMutableRawData();
 }
 
+lat_parallel Call::parallel() {
+  // How many threads the session has is not told; what is computed does not hang on it.
+  const unsigned threads = std::thread::hardware_concurrency();
+  return {&Call::run, &context_, static_cast<int32_t>(threads > 0 ? threads : 1)};
+}
+
 void Call::run(void* pool, int64_t count, lat_task task, void* task_context) {
   struct Work {
     lat_task task;
@@ -66,6 +74,18 @@ void Call::run(void* pool, int64_t count, lat_task task, void* task_context) {
         it.task(it.context, static_cast<int64_t>(index));
       },
       static_cast<size_t>(count), static_cast<size_t>(count < kBatches ? count : kBatches), &work);
+}
+
+int64_t head_size(const char* op, int64_t width, int64_t num_heads) {
+  if (num_heads >= 1 && width % num_heads == 0) return width / num_heads;
+  throw BadInput(std::string("lat::") + op + ": the hidden size must be a multiple of num_heads: got E=" +
+                 std::to_string(width) + ", num_heads=" + std::to_string(num_heads));
+}
+
+void demand_size(const char* op, const char* input, const char* dim, int64_t got, int64_t expected) {
+  if (got == expected) return;
+  throw BadInput(std::string("lat::") + op + ": input " + input + ": got " + dim + "=" + std::to_string(got) +
+                 ", expected " + std::to_string(expected));
 }
 
 void raise(const char* op, const lat_status& status) {

@@ -57,7 +57,7 @@ class Call {
   lat_rows rows(void* data) const { return {data, size('N') * size('E'), size('E')}; }
   void* output(const std::vector<int64_t>& shape);
   // Runs tasks on the session's own threads.
-  lat_parallel parallel() { return {&Call::run, &context_, 0}; }
+  lat_parallel parallel();
 
  private:
   static void run(void* pool, int64_t count, lat_task task, void* task_context);
@@ -66,6 +66,11 @@ class Call {
   int64_t sizes_[256] = {};
   std::vector<const void*> data_;
 };
+
+// D of E = H * D; throws where the heads do not divide the width.
+int64_t head_size(const char* op, int64_t width, int64_t num_heads);
+// Throws where a size of an input is not the one that attributes and other inputs give it.
+void demand_size(const char* op, const char* input, const char* dim, int64_t got, int64_t expected);
 
 // Throws what a kernel reported, with the op's name before it.
 void raise(const char* op, const lat_status& status);
