@@ -1,4 +1,4 @@
-"""The kernels of one op, compiled once for each instruction set and called through ctypes."""
+"""The kernels of one op, each instruction set, called through ctypes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,18 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-ARCH_FLAGS = (
-    {"neon": []}
-    if platform.machine() == "aarch64"
-    else {
-        "scalar": [],
-        "avx2": ["-mavx2", "-mfma", "-mf16c"],
-        "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"],
-    }
-)
-WARNINGS = ["-Wall", "-Wextra", "-Werror"]
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-math-errno", "-fno-trapping-math", *WARNINGS]
+from lat_export import native
+
+ARCHS = ("neon",) if platform.machine() == "aarch64" else ("scalar", "avx2", "avx512")
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 OK, BAD_ARGUMENT, NO_MEMORY = range(3)
 
@@ -56,13 +46,6 @@ def threads(count: int) -> Iterator[Parallel]:
         yield Parallel(RUN(run), None, count)
 
 
-def compiler() -> str:
-    found = shutil.which("g++")
-    if found is None:
-        pytest.skip("no g++ on this machine")
-    return found
-
-
 def processor_has() -> str:
     """The best instruction set of this processor, as the kernels themselves see it (see `Kernel.arch`)."""
     if platform.machine() == "aarch64":
@@ -78,46 +61,23 @@ def processor_has() -> str:
 
 def archs() -> list[str]:
     """Those that this processor can run."""
-    names = list(ARCH_FLAGS)
-    return names[: names.index(processor_has()) + 1]
+    return list(ARCHS[: ARCHS.index(processor_has()) + 1])
 
 
-def run_all(commands: list[list[str]]) -> None:
-    def one(command: list[str]) -> None:
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(one, commands))
-
-
-def build(op: str, out: Path) -> Path:
-    """Compile plugins/<op> for every instruction set and link a shared library.
-
-    LAT_KERNEL_FLAGS adds flags, for example for a sanitizer (whose runtime the caller preloads).
-    """
-    extra = os.environ.get("LAT_KERNEL_FLAGS", "").split()
-    includes = [f"-I{PLUGINS / 'common'}", f"-I{PLUGINS / op}"]
-    common = [compiler(), *FLAGS, *extra, *includes]
-    objects = {arch: out / f"{op}.{arch}.o" for arch in (*ARCH_FLAGS, "dispatch")}
-    source = PLUGINS / op / "kernel_cpu.cpp"
-    commands = [
-        [*common, *flags, f"-DLAT_ARCH={arch}", "-c", str(source), "-o", str(objects[arch])]
-        for arch, flags in ARCH_FLAGS.items()
-    ]
-    commands.append([*common, "-c", str(PLUGINS / op / "dispatch.cpp"), "-o", str(objects["dispatch"])])
-    run_all(commands)
-    library = out / f"{op}.so"
-    run_all([[compiler(), *extra, "-shared", "-o", str(library), *map(str, objects.values())]])
-    return library
+def library() -> Path:
+    """The kernels as `lat-export plugins build` compiled them; LAT_EXPORT_PLUGINS names another build."""
+    found = native.plugins()
+    if found is None:
+        pytest.skip("the plugins are not built: lat-export plugins build")
+    return found.folder / native.KERNELS_LIBRARY
 
 
 class Kernel:
     """One op's C entry, in a copy of the library that has chosen the instruction set `arch` for good."""
 
-    def __init__(self, op: str, library: Path, arch: str) -> None:
-        own = library.with_suffix(f".{arch}.so")  # another path: another copy, which chooses anew
-        shutil.copyfile(library, own)
+    def __init__(self, op: str, folder: Path, arch: str) -> None:
+        own = folder / f"{op}.{arch}.so"  # another path: another copy, which chooses anew
+        shutil.copyfile(library(), own)
         loaded = ctypes.CDLL(str(own))
         self._entry: Callable[..., None] = getattr(loaded, f"lat_{op}_cpu")
         self._entry.restype = None

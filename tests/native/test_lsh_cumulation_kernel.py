@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from native.kernel_build import DTYPES, NO_MEMORY, Guarded, Kernel, archs, build, pointer
+from native.kernel_build import DTYPES, NO_MEMORY, Guarded, Kernel, archs, pointer
 from native.kernel_checks import (
     HEAD_SIZES,
     MASKS,
@@ -47,13 +47,13 @@ class Arguments(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(NAME, tmp_path_factory.mktemp(NAME))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(NAME)
 
 
 @pytest.fixture(scope="module", params=archs())
-def kernel(request: pytest.FixtureRequest, library: Path) -> Kernel:
-    opened = Kernel(NAME, library, request.param)
+def kernel(request: pytest.FixtureRequest, folder: Path) -> Kernel:
+    opened = Kernel(NAME, folder, request.param)
     assert opened.arch == request.param
     return opened
 

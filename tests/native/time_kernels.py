@@ -20,7 +20,7 @@ import torch
 from native import test_bernoulli_expectation_kernel as bernoulli
 from native import test_lsh_cumulation_kernel as lsh
 from native import test_nystrom_attention_kernel as nystrom
-from native.kernel_build import OK, Kernel, archs, build, pointer, threads
+from native.kernel_build import OK, Kernel, archs, pointer, threads
 from native.kernel_checks import random_rows
 from ops.single_op_model import single_op_model
 
@@ -56,7 +56,7 @@ def main(lengths: list[int]) -> None:
     options.intra_op_num_threads = THREADS
     print(f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}, {archs()[-1]}, {THREADS} threads")
     with tempfile.TemporaryDirectory() as folder, threads(THREADS) as parallel:
-        kernels = {m: Kernel(m.NAME, build(m.NAME, Path(folder)), archs()[-1]) for m in (bernoulli, lsh, nystrom)}
+        kernels = {m: Kernel(m.NAME, Path(folder), archs()[-1]) for m in (bernoulli, lsh, nystrom)}
         for tokens, case in itertools.product(lengths, range(3)):
             module, tensors, arguments, attributes, work = next(itertools.islice(cases(tokens), case, None))
             output = torch.empty_like(tensors[0])
