@@ -33,6 +33,9 @@ COMMANDS = (
     "golden check",
     "golden to-polygraphy",
     "golden from-polygraphy",
+    "plugins build",
+    "plugins list",
+    "plugins path",
 )
 
 
