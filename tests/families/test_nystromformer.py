@@ -38,7 +38,7 @@ def test_both_branches_with_any_odd_kernel(branch: dict[str, int], kernel: int, 
     exported = made(tmp_path, **{**branch, "conv_kernel_size": kernel})
     assert exported.report is not None
     assert [subject.verdict for subject in exported.report.subjects] == [PASSED]
-    nodes = {"NystromAttention": 2} if branch is LANDMARKS else {}
+    nodes = {"NystromAttention" if branch is LANDMARKS else "FullAttention": 2}
     assert exported.bundle.manifest["lat_nodes"] == nodes
 
 

@@ -17,9 +17,8 @@ from lat_export.errors import InputError
 from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
 from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
-from lat_export.ops.nystrom_attention import scaled_heads
 from lat_export.ops.token_mask import MASKED_SCORE, PADDING
-from lat_export.ops.torch_heads import split_heads
+from lat_export.ops.torch_heads import scaled_heads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -99,14 +98,12 @@ class LandmarkSelfAttention(_NystromSelfAttention):
 
 
 class ExactSelfAttention(_NystromSelfAttention):
-    """The exact branch, in standard ops."""
+    """The exact branch."""
 
     def context(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         source = self.attention
-        value = split_heads(value, source.num_attention_heads)
-        context = self.probabilities(query, key, mask) @ value + source.conv(value)
-        rows: torch.Tensor = context.transpose(1, 2).flatten(2)
-        return rows
+        taps, heads = source.conv.weight[:, 0, :, 0], source.num_attention_heads
+        return OPS["FullAttention"](query, key, value, mask, taps, num_heads=heads)
 
     def probabilities(self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         q, k = (scaled_heads(rows, self.attention.num_attention_heads) for rows in (query, key))
@@ -168,7 +165,7 @@ class Nystromformer(Family):
         return super().why_not_transformers(config, options)
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
-        return {"NystromAttention": config.num_hidden_layers} if has_landmarks(config) else {}
+        return {"NystromAttention" if has_landmarks(config) else "FullAttention": config.num_hidden_layers}
 
     def attentions(
         self, config: PreTrainedConfig, options: Options, rows: str

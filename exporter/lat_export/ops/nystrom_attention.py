@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import ShapeError
-from lat_export.ops.body import OwnAttribute
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds, heads_divide_width
 from lat_export.ops.heads import Heads
 from lat_export.ops.onnx_types import BOOL, FLOAT32
 from lat_export.ops.token_mask import MASKED_SCORE, PADDING, mask_equals
-from lat_export.ops.torch_heads import split_heads
+from lat_export.ops.torch_heads import scaled_heads, split_heads
+from lat_export.ops.value_convolution import convolution, convolution_body, taps_are_odd
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -63,19 +63,9 @@ def reference(
     kernel_3 = scores_3.masked_fill((attention_mask == PADDING)[:, None, None, :], MASKED_SCORE).softmax(-1)
 
     context = kernel_1 @ (pseudo_inverse(kernel_2, per_head_init) @ (kernel_3 @ v.to(accumulate)))
-    taps = conv_weight[:, None, :, None]
-    context = context.to(v.dtype) + torch.nn.functional.conv2d(
-        v, taps, padding=(conv_weight.shape[1] // 2, 0), groups=num_heads
-    )
+    context = context.to(v.dtype) + convolution(v, conv_weight)
     rows: torch.Tensor = context.transpose(1, 2).flatten(2)
     return rows
-
-
-def scaled_heads(rows: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(B, N, E) -> (B, H, N, D), times D^-1/4: half of the scale of a product of two."""
-    heads = split_heads(rows, num_heads)
-    scaled: torch.Tensor = heads * heads.shape[-1] ** -0.25
-    return scaled
 
 
 def landmark_means(rows: torch.Tensor, num_landmarks: int) -> torch.Tensor:
@@ -111,7 +101,7 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
 
     summary = op.MatMul(landmarks.inverse_of_kernel_2(), op.MatMul(kernel_3, op.Cast(v, to=FLOAT32)))
     context = op.CastLike(op.MatMul(landmarks.kernel_1(), summary), value)
-    return heads.join(op.Add(context, _convolution(op, v, conv_weight)))
+    return heads.join(op.Add(context, convolution_body(op, v, conv_weight)))
 
 
 class Landmarks:
@@ -162,13 +152,6 @@ def _pseudo_inverse(op: BodyBuilder, matrix: ir.Value, landmarks: ir.Value) -> i
     return inverse
 
 
-def _convolution(op: BodyBuilder, value: ir.Value, weight: ir.Value) -> ir.Value:
-    """[B, H, N, D] with each head's taps over N, zeros beyond both ends."""
-    half = op.Div(op.size(weight, 1), [2])
-    padded = op.Pad(value, op.dims(half, half), op.CastLike(0, value), [2])
-    return op.Conv(padded, op.Unsqueeze(weight, [1, 3]), group=OwnAttribute("num_heads"))
-
-
 def landmarks_divide_length(sizes: dict[str, int], attributes: dict[str, Any]) -> None:
     length, landmarks = sizes["N"], attributes["num_landmarks"]
     if length % landmarks:
@@ -178,11 +161,6 @@ def landmarks_divide_length(sizes: dict[str, int], attributes: dict[str, Any]) -
             expected=f"N % {landmarks} == 0",
             hint=f"pad to {-(-length // landmarks) * landmarks}",
         )
-
-
-def taps_are_odd(sizes: dict[str, int], attributes: dict[str, Any]) -> None:
-    if sizes["K"] % 2 == 0:
-        raise ShapeError("a convolution that keeps the length has an odd number of taps", got=f"K={sizes['K']}")
 
 
 OP = Op(

@@ -16,8 +16,8 @@ from lat_export.ops.nystrom_attention import (
     landmark_means,
     landmarks_divide_length,
     pseudo_inverse,
-    scaled_heads,
 )
+from lat_export.ops.torch_heads import scaled_heads
 
 if TYPE_CHECKING:
     import onnx_ir as ir
