@@ -281,7 +281,8 @@ def plugins_list(as_json: bool) -> None:
 
     found = plugins()
     if as_json:
-        _print_json({**vars(found), "folder": str(found.folder)} if found else None)
+        facts = {"folder": str(found.folder), "unusable": found.unusable and str(found.unusable)} if found else {}
+        _print_json({**vars(found), **facts} if found else None)
     else:
         print_plugins(found)
 
