@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 200
 # Longer tables show their failures and the worst of the rest.
 MANY_ROWS, WORST_ROWS = 40, 10
-STYLES = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow"}
+STYLES = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow", "not used": "yellow"}
 
 
 def tell(line: str) -> None:

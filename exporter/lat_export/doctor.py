@@ -31,7 +31,7 @@ OPTIONAL_PACKAGES = (("polygraphy", "engines on a GPU, golden tensors as its fil
 class Finding:
     """
     Attributes:
-        state: a version, or "missing".
+        state: a version, "missing", or "not used" of what is there and does not fit.
         advice: how to get it, where it is missing.
     """
 
@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def present(self) -> bool:
-        return self.state != "missing"
+        return self.state not in ("missing", "not used")
 
 
 def examine() -> list[Finding]:
@@ -65,7 +65,7 @@ def _native_ops() -> Finding:
     if unusable := found.unusable:
         expected = f", expected: {unusable.expected}" if unusable.expected else ""
         advice = f"{unusable.what} (got: {unusable.got}{expected}): {unusable.hint}"
-        return Finding("native ops", "missing", enables, advice)
+        return Finding("native ops", "not used", enables, advice)
     if native.ort_library() is None:
         return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
     return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)

@@ -86,7 +86,7 @@ def opened(library: Path) -> ctypes.CDLL:
             return loaded
         found = f"{library.name} of version {number}"
     raise MissingError(
-        "the native ops were built for another lat-export, so they are not used",
+        "the native ops were built for another version of lat-export",
         got=found,
         expected=f"version {ABI_VERSION} of the C ABI",
         hint=ADVICE,

@@ -146,5 +146,5 @@ class WatchedSession(AbstractContextManager["WatchedSession"]):
 def _native_nodes(profile: Path) -> set[str]:
     """Names of the nodes that ran as `lat` ops."""
     events = json.loads(profile.read_text())
-    nodes = [event["args"] for event in events if event.get("cat") == "Node"]
-    return {str(node["node_name"]) for node in nodes if node.get("op_name") in OPS and "node_name" in node}
+    nodes = [event for event in events if event.get("cat") == "Node" and event["args"].get("op_name") in OPS]
+    return {str(node["name"]).removesuffix("_kernel_time") for node in nodes}
