@@ -125,18 +125,9 @@ void attend(Problem& problem, int64_t index) {
 
 bool check(const lat_banded_window_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.dtype(args.dtype);
-  check.size("B", args.batch);
-  check.size("N", args.tokens);
-  check.size("E", args.width);
-  check.size("num_heads", args.num_heads);
-  check.heads(args.width, args.num_heads);
+  check.attention(args);
   check.size("window", args.window);
   check.positive("scale", args.scale);
-  check.rows("query", args.query, args.batch, args.tokens, args.width);
-  check.rows("key", args.key, args.batch, args.tokens, args.width);
-  check.rows("value", args.value, args.batch, args.tokens, args.width);
-  check.rows("output", args.output, args.batch, args.tokens, args.width);
   check.token_mask(args.attention_mask, args.batch, args.tokens);
   return check.passed();
 }

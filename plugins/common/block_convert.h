@@ -1,8 +1,8 @@
 // Rows of float32, float16 or bfloat16 storage to and from rows of float32 padded with zeros to whole vectors.
 #pragma once
 
-#include "block_vector.h"
-#include "kernel_abi.h"
+#include "common/block_vector.h"
+#include "common/kernel_abi.h"
 
 namespace lat::LAT_ARCH {
 
@@ -126,5 +126,34 @@ inline void store_zeros(lat_dtype dtype, void* rows, int64_t offset, int64_t cou
   const int64_t bytes = bytes_of(dtype);
   __builtin_memset(static_cast<char*>(rows) + offset * bytes, 0, static_cast<size_t>(count * bytes));
 }
+
+// The numbers `first` to `first + size` of every row of one row of a batch: those of a head, say.
+class Rows {
+ public:
+  Rows(int32_t dtype, const lat_rows& rows, int64_t batch, int64_t first, int64_t size)
+      : dtype_(static_cast<lat_dtype>(dtype)),
+        data_(rows.data),
+        start_(batch * rows.batch_stride + first),
+        stride_(rows.row_stride),
+        size_(size) {}
+
+  // Then zeros up to `padded`.
+  void read(int64_t token, float* to, int64_t padded) const {
+    load_row(dtype_, data_, start_ + token * stride_, size_, to, padded);
+  }
+  void read(int64_t token, int64_t count, float* to, int64_t padded) const {
+    load_rows(dtype_, data_, start_ + token * stride_, stride_, count, size_, to, padded);
+  }
+  void prefetch(int64_t token) const { fetch_row(dtype_, data_, start_ + token * stride_, size_); }
+  void write(int64_t token, const float* from) const {
+    store_row(dtype_, data_, start_ + token * stride_, size_, from);
+  }
+  void write_zeros(int64_t token) const { store_zeros(dtype_, data_, start_ + token * stride_, size_); }
+
+ private:
+  lat_dtype dtype_;
+  void* data_;
+  int64_t start_, stride_, size_;
+};
 
 }  // namespace lat::LAT_ARCH

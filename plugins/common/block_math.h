@@ -1,7 +1,7 @@
 // Functions of whole registers: exp of what a softmax meets, the collision rate of two codes, integer powers.
 #pragma once
 
-#include "block_vector.h"
+#include "common/block_vector.h"
 
 namespace lat::LAT_ARCH {
 

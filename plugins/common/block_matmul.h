@@ -1,7 +1,7 @@
 // Small matrix products in float32, for operands that are already in cache: a block of rows x vectors in registers.
 #pragma once
 
-#include "block_vector.h"
+#include "common/block_vector.h"
 
 namespace lat::LAT_ARCH {
 

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "cpu_arch.h"
-#include "kernel_abi.h"
+#include "common/cpu_arch.h"
+#include "common/kernel_abi.h"
 
 namespace lat::LAT_ARCH {
 
@@ -31,12 +30,5 @@ class Buffer {
   static constexpr int64_t kMostBytes = INT64_MAX / 2;
   T* data_ = nullptr;
 };
-
-// Not in block_status.h, which a build for one instruction set must not include: its code is shared between all of
-// them.
-inline void report_no_memory(lat_status* status, const char* op) {
-  status->code = LAT_NO_MEMORY;
-  snprintf(status->message, sizeof status->message, "no memory for the scratch of lat::%s", op);
-}
 
 }  // namespace lat::LAT_ARCH

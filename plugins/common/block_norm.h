@@ -1,7 +1,7 @@
 // The L2 norm of a row, as torch.nn.functional.normalize takes it.
 #pragma once
 
-#include "block_vector.h"
+#include "common/block_vector.h"
 
 namespace lat::LAT_ARCH {
 

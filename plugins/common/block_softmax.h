@@ -1,7 +1,7 @@
 // Softmax over the rows of a small matrix in cache.
 #pragma once
 
-#include "block_math.h"
+#include "common/block_math.h"
 
 namespace lat::LAT_ARCH {
 

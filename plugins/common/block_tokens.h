@@ -1,8 +1,8 @@
 // Tokens of a batch that are not padding, for ops that skip padded keys and write zeros for padded rows.
 #pragma once
 
-#include "block_convert.h"
-#include "block_memory.h"
+#include "common/block_convert.h"
+#include "common/block_memory.h"
 
 namespace lat::LAT_ARCH {
 
@@ -32,9 +32,13 @@ class Tokens {
   Buffer<int64_t> positions_, counts_;
 };
 
-inline void zero_padded_rows(lat_dtype dtype, const int32_t* mask, int64_t rows, int64_t width, void* output) {
-  for (int64_t i = 0; i < rows; ++i) {
-    if (mask[i] == LAT_PADDING) store_zeros(dtype, output, i * width, width);
+inline void zero_padded_rows(int32_t dtype, const int32_t* mask, int64_t batch, int64_t tokens, int64_t width,
+                             const lat_rows& output) {
+  for (int64_t b = 0; b < batch; ++b) {
+    const Rows rows(dtype, output, b, 0, width);
+    for (int64_t i = 0; i < tokens; ++i) {
+      if (mask[b * tokens + i] == LAT_PADDING) rows.write_zeros(i);
+    }
   }
 }
 

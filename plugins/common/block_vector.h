@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "cpu_arch.h"
+#include "common/cpu_arch.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -270,15 +270,10 @@ class GlobalRows {
 
 bool check(const lat_global_token_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.dtype(args.dtype);
-  check.size("B", args.batch);
-  check.size("N", args.tokens);
-  check.size("E", args.width);
-  check.size("num_heads", args.num_heads);
-  check.heads(args.width, args.num_heads);
+  check.sizes(args.dtype, args.batch, args.tokens, args.width, args.num_heads);
   check.positive("scale", args.scale);
-  if (check.passed() && (args.form < LAT_BY_COST || args.form > LAT_FULL_PROJECTIONS))
-    fail(status, LAT_BAD_ARGUMENT, "form: got %d, expected 0 (by cost), 1 or 2", static_cast<int>(args.form));
+  check.range("form", args.form, LAT_BY_COST, LAT_FULL_PROJECTIONS);
+  check.elements("query_weight", args.width, args.width);
   check.rows("hidden_states", args.hidden_states, args.batch, args.tokens, args.width);
   check.rows("output", args.output, args.batch, args.tokens, args.width);
   check.pointer("query_weight", args.query_weight);

@@ -7,14 +7,14 @@
 //   3. output: the mean over hashes, divided by its norm
 // Padded tokens are left out: the tokens that are kept are the sequence. Keys add in their order and hashes in theirs,
 // whoever does it. Projections are plain float32 sums over D in order. Compiled once for each instruction set.
-#include "kernel.h"
-
-#include "block_convert.h"
-#include "block_matmul.h"
-#include "block_memory.h"
-#include "block_norm.h"
-#include "block_parallel.h"
-#include "block_tokens.h"
+#include "common/arguments.h"
+#include "common/block_convert.h"
+#include "common/block_matmul.h"
+#include "common/block_memory.h"
+#include "common/block_norm.h"
+#include "common/block_parallel.h"
+#include "common/block_tokens.h"
+#include "lsh_cumulation/kernel.h"
 
 namespace lat::LAT_ARCH {
 namespace {
@@ -40,8 +40,8 @@ struct Plan {
       : args(args),
         heads(args.batch * args.num_heads),
         wave(smaller(kWave, heads)),
-        width(args.num_heads * args.head_size),
-        padded(round_up(args.head_size, kLanes)),
+        head_size(args.width / args.num_heads),
+        padded(round_up(head_size, kLanes)),
         rows(round_up(args.tokens, kPanel)),
         blocks((args.tokens + kBlock - 1) / kBlock),
         slices((padded + kSlice - 1) / kSlice),
@@ -51,8 +51,8 @@ struct Plan {
 
   int64_t codes_of_head() const { return 2 * args.num_hash * rows; }
   int64_t sums_of_head() const { return args.tokens * padded; }
-  int64_t projection_floats() const { return args.dtype == LAT_FLOAT32 ? 0 : round_up(args.head_size * columns, 16); }
-  int64_t code_floats() const { return kBlock * args.head_size + padded + kColumns * kPanel + projection_floats(); }
+  int64_t projection_floats() const { return args.dtype == LAT_FLOAT32 ? 0 : round_up(head_size * columns, 16); }
+  int64_t code_floats() const { return kBlock * head_size + padded + kColumns * kPanel + projection_floats(); }
   int64_t tables_at_once(int64_t slice) const {
     int64_t tables = kMostTables;
     while (tables > 1 && tables * table_rows * slice > kTableFloats) tables /= 2;
@@ -68,7 +68,7 @@ struct Plan {
   }
 
   const lat_lsh_cumulation_args& args;
-  int64_t heads, wave, width, padded, rows, blocks, slices, columns, hashes_at_once, table_rows;
+  int64_t heads, wave, head_size, padded, rows, blocks, slices, columns, hashes_at_once, table_rows;
 };
 
 // One head of one row of the batch, and its part of what the passes hand on.
@@ -77,19 +77,19 @@ class Head {
   Head(const Plan& plan, const Tokens& tokens, int64_t head, uint16_t* codes, float* sums)
       : plan_(plan),
         args_(plan.args),
+        b_(head / args_.num_heads),
         h_(head % args_.num_heads),
-        count_(tokens.count(head / args_.num_heads)),
-        positions_(tokens.of(head / args_.num_heads)),
-        first_(head / args_.num_heads * args_.tokens * plan.width + h_ * args_.head_size),
+        count_(tokens.count(b_)),
+        positions_(tokens.of(b_)),
         codes_(codes),
         sums_(sums) {}
 
   // Pass 1, of the queries (`side` 0) or keys (1).
   void find_codes(int64_t side, int64_t start, float* scratch) const {
-    const int64_t rows = smaller(kBlock, count_ - start), size = args_.head_size;
+    const int64_t rows = smaller(kBlock, count_ - start), size = plan_.head_size;
     if (rows <= 0) return;
     float *panels = scratch, *products = panels + kBlock * size, *row = products + kColumns * kPanel;
-    pack_rows(side == 0 ? args_.query : args_.key, start, rows, panels, row);
+    pack_rows(rows_of(side == 0 ? args_.query : args_.key, 0, size), start, rows, panels, row);
     const float* projection = projection_of_head(row + plan_.padded);
     for (int64_t r = 0; r < args_.num_hash; r += plan_.hashes_at_once) {
       const int64_t hashes = smaller(plan_.hashes_at_once, args_.num_hash - r);
@@ -125,33 +125,37 @@ class Head {
   // Pass 3.
   void write_rows(int64_t start) const {
     const Vec hashes = splat(static_cast<float>(args_.num_hash));
+    const Rows output = rows_of(args_.output, 0, plan_.head_size);
     for (int64_t i = start; i < smaller(start + kBlock, count_); ++i) {
       float* row = sums_ + i * plan_.padded;
       for (int64_t d = 0; d < plan_.padded; d += kLanes) store(row + d, load(row + d) / hashes);
       normalize_row(row, plan_.padded);
-      store_row(args_.dtype, args_.output, offset(i), args_.head_size, row);
+      output.write(positions_[i], row);
     }
   }
 
  private:
-  int64_t offset(int64_t token) const { return first_ + positions_[token] * plan_.width; }
+  // Columns `first` to `first + size` of this head.
+  Rows rows_of(const lat_rows& all, int64_t first, int64_t size) const {
+    return Rows(args_.dtype, all, b_, h_ * plan_.head_size + first, size);
+  }
 
   uint16_t* codes(int64_t side, int64_t hash) const { return codes_ + (side * args_.num_hash + hash) * plan_.rows; }
 
   const float* projection_of_head(float* converted) const {
-    const int64_t count = args_.head_size * plan_.columns;
+    const int64_t count = plan_.head_size * plan_.columns;
     if (args_.dtype == LAT_FLOAT32) return static_cast<const float*>(args_.projection) + h_ * count;
-    load_row(args_.dtype, args_.projection, h_ * count, count, converted, count);
+    load_row(static_cast<lat_dtype>(args_.dtype), args_.projection, h_ * count, count, converted, count);
     return converted;
   }
 
   // By panel: (D, 64), zeros beyond the last row.
-  void pack_rows(const void* from, int64_t start, int64_t rows, float* panels, float* row) const {
-    const int64_t size = args_.head_size;
+  void pack_rows(const Rows& from, int64_t start, int64_t rows, float* panels, float* row) const {
+    const int64_t size = plan_.head_size;
     for (int64_t i = 0; i < round_up(rows, kPanel); ++i) {
       float* column = panels + i / kPanel * (kPanel * size) + i % kPanel;
-      if (i + kRowsAhead < rows) fetch_row(args_.dtype, from, offset(start + i + kRowsAhead), size);
-      if (i < rows) load_row(args_.dtype, from, offset(start + i), size, row, size);
+      if (i + kRowsAhead < rows) from.prefetch(positions_[start + i + kRowsAhead]);
+      if (i < rows) from.read(positions_[start + i], row, size);
       for (int64_t d = 0; d < size; ++d) column[d * kPanel] = i < rows ? row[d] : 0.0f;
     }
   }
@@ -169,10 +173,10 @@ class Head {
   void add_up_slice(int64_t first, float* scratch) const {
     constexpr int64_t kWidth = kVectors * kLanes;
     float *values = scratch, *tables = scratch + count_ * kWidth;
-    const int64_t real = smaller(kWidth, args_.head_size - first);
+    const Rows from = rows_of(args_.value, first, smaller(kWidth, plan_.head_size - first));
     for (int64_t j = 0; j < count_; ++j) {
-      if (j + kRowsAhead < count_) fetch_row(args_.dtype, args_.value, offset(j + kRowsAhead) + first, real);
-      load_row(args_.dtype, args_.value, offset(j) + first, real, values + j * kWidth, kWidth);
+      if (j + kRowsAhead < count_) from.prefetch(positions_[j + kRowsAhead]);
+      from.read(positions_[j], values + j * kWidth, kWidth);
     }
     const int64_t at_once = plan_.tables_at_once(kWidth);
     for (int64_t r = 0; r < args_.num_hash;) {
@@ -237,25 +241,36 @@ class Head {
 
   const Plan& plan_;
   const lat_lsh_cumulation_args& args_;
-  int64_t h_, count_;
+  int64_t b_, h_, count_;
   const int64_t* positions_;
-  int64_t first_;
   uint16_t* codes_;
   float* sums_;
 };
 
+bool check(const lat_lsh_cumulation_args& args, lat_status& status) {
+  ArgumentCheck check(status);
+  check.attention(args);
+  check.size("num_hash", args.num_hash);
+  check.range("hash_code_len", args.hash_code_len, 1, 16);
+  check.elements("projection", args.width, args.num_hash, args.hash_code_len);
+  check.elements("hash codes", kWave, 2, args.tokens, args.num_hash);
+  check.pointer("projection", args.projection);
+  return check.passed();
+}
+
 }  // namespace
 
-void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel* parallel, lat_status* status) {
+void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel& parallel, lat_status& status) {
+  if (!check(args, status)) return;
   const Plan plan(args);
   const int64_t floats = plan.floats(),
                 most_pieces = plan.wave * (2 * plan.blocks > plan.slices ? 2 * plan.blocks : plan.slices);
   const Tokens tokens(args.batch, args.tokens);
   const Buffer<uint16_t> codes(plan.wave * plan.codes_of_head());
   const Buffer<float> sums(plan.wave * plan.sums_of_head()), scratch(workers_for(parallel, most_pieces) * floats);
-  if (!tokens || !codes || !sums || !scratch) return report_no_memory(status, "LshCumulation");
+  if (!tokens || !codes || !sums || !scratch) return fail(status, LAT_NO_MEMORY, "no memory for scratch");
   tokens.find(args.attention_mask);
-  zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, plan.width, args.output);
+  zero_padded_rows(args.dtype, args.attention_mask, args.batch, args.tokens, args.width, args.output);
   for (int64_t first = 0; first < plan.heads; first += plan.wave) {
     const int64_t heads = smaller(plan.wave, plan.heads - first);
     const auto head = [&](int64_t index) {
@@ -274,3 +289,5 @@ void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel* par
 }
 
 }  // namespace lat::LAT_ARCH
+
+LAT_CPU_ENTRY(lsh_cumulation)

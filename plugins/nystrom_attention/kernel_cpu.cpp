@@ -11,9 +11,10 @@
 // p - i, read with strides -1 and 1 from taps with zeros on both sides. Compiled once for each instruction set.
 #include <initializer_list>
 
-#include "block_parallel.h"
-#include "block_softmax.h"
-#include "plan.h"
+#include "common/arguments.h"
+#include "common/block_parallel.h"
+#include "common/block_softmax.h"
+#include "nystrom_attention/plan.h"
 
 namespace lat::LAT_ARCH {
 namespace {
@@ -24,15 +25,16 @@ constexpr int64_t kPartial = 32;  // rows that are added up before their sum joi
 // Pass 1.
 void find_means(const Plan& plan, int64_t b, int64_t landmark, float* landmarks, float* scratch) {
   const auto& args = plan.args;
-  const int64_t padded_width = round_up(plan.width, kLanes), size = args.head_size;
+  const int64_t padded_width = round_up(plan.width, kLanes), size = plan.head_size;
   float *sum = scratch, *partial = sum + padded_width, *row = partial + padded_width;
-  const int64_t first = b * args.tokens + landmark * plan.rows_per_landmark;
+  const int64_t first = landmark * plan.rows_per_landmark;
   for (const bool of_query : {true, false}) {
+    const Rows rows(args.dtype, of_query ? args.query : args.key, b, 0, plan.width);
     __builtin_memset(sum, 0, static_cast<size_t>(padded_width) * sizeof(float));
     for (int64_t i = 0; i < plan.rows_per_landmark;) {
       __builtin_memset(partial, 0, static_cast<size_t>(padded_width) * sizeof(float));
       for (const int64_t end = smaller(i + kPartial, plan.rows_per_landmark); i < end; ++i) {
-        load_row(args.dtype, of_query ? args.query : args.key, (first + i) * plan.width, plan.width, row, padded_width);
+        rows.read(first + i, row, padded_width);
         for (int64_t e = 0; e < padded_width; e += kLanes) store(partial + e, load(partial + e) + load(row + e));
       }
       for (int64_t e = 0; e < padded_width; e += kLanes) store(sum + e, load(sum + e) + load(partial + e));
@@ -51,7 +53,7 @@ void find_means(const Plan& plan, int64_t b, int64_t landmark, float* landmarks,
 // Pass 2; returns the largest column sum.
 float find_kernel_2(const Plan& plan, const Landmarks& at) {
   const int64_t count = plan.landmarks, stride = plan.padded_landmarks;
-  multiply<Start::kZero>(count, stride, plan.args.head_size, {at.of_query, plan.padded, 1}, {at.key_columns, stride},
+  multiply<Start::kZero>(count, stride, plan.head_size, {at.of_query, plan.padded, 1}, {at.key_columns, stride},
                          {at.kernel_2, stride});
   for (int64_t l = 0; l < count; ++l) {
     float* row = at.kernel_2 + l * stride;
@@ -79,17 +81,16 @@ void add_keys(const Plan& plan, int64_t head, int64_t segment, const Landmarks& 
   const int64_t stride = plan.padded_landmarks, padded = plan.padded;
   float *keys = scratch, *values = keys + kTile * padded, *scores = values + kTile * padded,
         *shrink = scores + kTile * stride;
-  const int64_t b = head / args.num_heads,
-                first = b * args.tokens * plan.width + head % args.num_heads * args.head_size;
+  const int64_t b = head / args.num_heads;
+  const Rows all_keys = plan.rows(args.key, head), all_values = plan.rows(args.value, head);
   __builtin_memset(sums.context, 0, static_cast<size_t>(plan.segment_floats()) * sizeof(float));
   for (int64_t l = 0; l < stride; ++l) sums.largest[l] = -__builtin_inff();
   const int64_t end = smaller((segment + 1) * plan.segment_keys, args.tokens);
   for (int64_t start = segment * plan.segment_keys; start < end; start += kTile) {
     const int64_t count = smaller(kTile, end - start);
-    const int64_t from = first + start * plan.width;
-    load_rows(args.dtype, args.key, from, plan.width, count, args.head_size, keys, padded);
-    load_rows(args.dtype, args.value, from, plan.width, count, args.head_size, values, padded);
-    multiply<Start::kZero>(count, stride, args.head_size, {keys, padded, 1}, {at.query_columns, stride},
+    all_keys.read(start, count, keys, padded);
+    all_values.read(start, count, values, padded);
+    multiply<Start::kZero>(count, stride, plan.head_size, {keys, padded, 1}, {at.query_columns, stride},
                            {scores, stride});
     for (int64_t j = 0; j < count; ++j) {
       if (args.attention_mask[b * args.tokens + start + j] != LAT_PADDING) continue;
@@ -182,7 +183,9 @@ class Output {
         args_(plan.args),
         at_(at),
         h_(head % args_.num_heads),
-        first_(head / args_.num_heads * args_.tokens * plan.width + h_ * args_.head_size),
+        query_(plan.rows(args_.query, head)),
+        value_(plan.rows(args_.value, head)),
+        output_(plan.rows(args_.output, head)),
         queries_(scratch),
         scores_(queries_ + kTile * plan.padded),
         context_(scores_ + kTile * plan.padded_landmarks),
@@ -196,22 +199,15 @@ class Output {
       const int64_t count = smaller(kTile, end - tile);
       attend(tile, count);
       if (args_.conv_weight != nullptr) convolve(tile - start, count);
-      for (int64_t i = 0; i < count; ++i) {
-        store_row(args_.dtype, args_.output, first_ + (tile + i) * plan_.width, args_.head_size,
-                  context_ + i * plan_.padded);
-      }
+      for (int64_t i = 0; i < count; ++i) output_.write(tile + i, context_ + i * plan_.padded);
     }
   }
 
  private:
-  void load(const void* rows, int64_t token, int64_t count, float* to) const {
-    load_rows(args_.dtype, rows, first_ + token * plan_.width, plan_.width, count, args_.head_size, to, plan_.padded);
-  }
-
   void attend(int64_t tile, int64_t count) const {
     const int64_t stride = plan_.padded_landmarks, padded = plan_.padded;
-    load(args_.query, tile, count, queries_);
-    multiply<Start::kZero>(count, stride, args_.head_size, {queries_, padded, 1}, {at_.key_columns, stride},
+    query_.read(tile, count, queries_, plan_.padded);
+    multiply<Start::kZero>(count, stride, plan_.head_size, {queries_, padded, 1}, {at_.key_columns, stride},
                            {scores_, stride});
     float totals[kTile];
     for (int64_t i = 0; i < count; ++i) totals[i] = exponentials_of_row(scores_ + i * stride, plan_.landmarks);
@@ -224,14 +220,14 @@ class Output {
   void load_convolution(int64_t start, int64_t end) const {
     const int64_t half = plan_.half_taps, taps = 2 * half + 1;
     __builtin_memset(taps_, 0, static_cast<size_t>(plan_.padded_taps()) * sizeof(float));
-    load_row(args_.dtype, args_.conv_weight, h_ * args_.taps + args_.taps / 2 - half, taps, taps_ + kBlockRows - 1,
-             taps);
+    load_row(static_cast<lat_dtype>(args_.dtype), args_.conv_weight, h_ * args_.taps + args_.taps / 2 - half, taps,
+             taps_ + kBlockRows - 1, taps);
     const int64_t before = half > start ? half - start : 0,
                   after = end + half > args_.tokens ? end + half - args_.tokens : 0;
     const int64_t rows = end - start + 2 * half - before - after,
                   row_bytes = plan_.padded * static_cast<int64_t>(sizeof(float));
     __builtin_memset(values_, 0, static_cast<size_t>(before * row_bytes));
-    load(args_.value, start - half + before, rows, values_ + before * plan_.padded);
+    value_.read(start - half + before, rows, values_ + before * plan_.padded, plan_.padded);
     __builtin_memset(values_ + (before + rows) * plan_.padded, 0, static_cast<size_t>(after * row_bytes));
   }
 
@@ -247,13 +243,34 @@ class Output {
   const Plan& plan_;
   const lat_nystrom_attention_args& args_;
   const Landmarks& at_;
-  int64_t h_, first_;
+  int64_t h_;
+  Rows query_, value_, output_;
   float *queries_, *scores_, *context_, *taps_, *values_;
 };
 
+bool check(const lat_nystrom_attention_args& args, lat_status& status) {
+  ArgumentCheck check(status);
+  check.attention(args);
+  check.size("num_landmarks", args.num_landmarks);
+  check.range("per_head_init", args.per_head_init, 0, 1);
+  if (check.passed() && args.tokens % args.num_landmarks != 0)
+    fail(status, LAT_BAD_ARGUMENT, "num_landmarks: got N=%lld, L=%lld, expected N %% L == 0",
+         static_cast<long long>(args.tokens), static_cast<long long>(args.num_landmarks));
+  if (args.conv_weight != nullptr) {
+    check.size("taps", args.taps);
+    if (check.passed() && args.taps % 2 == 0)
+      fail(status, LAT_BAD_ARGUMENT, "taps: got K=%lld, expected an odd number, which keeps the length",
+           static_cast<long long>(args.taps));
+    check.elements("conv_weight", args.num_heads, args.taps);
+  }
+  check.elements("landmark matrices", args.batch, args.num_heads, args.num_landmarks, args.num_landmarks);
+  return check.passed();
+}
+
 }  // namespace
 
-void nystrom_attention(const lat_nystrom_attention_args& args, const lat_parallel* parallel, lat_status* status) {
+void nystrom_attention(const lat_nystrom_attention_args& args, const lat_parallel& parallel, lat_status& status) {
+  if (!check(args, status)) return;
   const Plan plan(args);
   const int64_t floats = plan.scratch_floats();
   int64_t most_pieces = args.batch * plan.landmarks;
@@ -263,7 +280,7 @@ void nystrom_attention(const lat_nystrom_attention_args& args, const lat_paralle
   const Buffer<float> landmarks(plan.heads * plan.landmark_floats()), largest(plan.heads);
   const Buffer<float> segments(plan.heads * plan.segments * plan.segment_floats());
   const Buffer<float> scratch(workers_for(parallel, most_pieces) * floats);
-  if (!landmarks || !largest || !segments || !scratch) return report_no_memory(status, "NystromAttention");
+  if (!landmarks || !largest || !segments || !scratch) return fail(status, LAT_NO_MEMORY, "no memory for scratch");
   // Columns and rows are padded to whole vectors: zeros there, and nothing more is said about them.
   __builtin_memset(landmarks.data(), 0, static_cast<size_t>(plan.heads * plan.landmark_floats()) * sizeof(float));
   const auto of_head = [&](int64_t head) { return Landmarks(plan, landmarks.data() + head * plan.landmark_floats()); };
@@ -293,3 +310,5 @@ void nystrom_attention(const lat_nystrom_attention_args& args, const lat_paralle
 }
 
 }  // namespace lat::LAT_ARCH
+
+LAT_CPU_ENTRY(nystrom_attention)

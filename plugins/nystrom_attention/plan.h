@@ -1,11 +1,10 @@
 // Sizes and buffers of one call of lat::NystromAttention.
 #pragma once
 
-#include "kernel.h"
-
-#include "block_convert.h"
-#include "block_matmul.h"
-#include "block_memory.h"
+#include "common/block_convert.h"
+#include "common/block_matmul.h"
+#include "common/block_memory.h"
+#include "nystrom_attention/kernel.h"
 
 namespace lat::LAT_ARCH {
 
@@ -19,8 +18,9 @@ struct Plan {
   explicit Plan(const lat_nystrom_attention_args& args)
       : args(args),
         heads(args.batch * args.num_heads),
-        width(args.num_heads * args.head_size),
-        padded(round_up(args.head_size, kLanes)),
+        width(args.width),
+        head_size(args.width / args.num_heads),
+        padded(round_up(head_size, kLanes)),
         landmarks(args.num_landmarks),
         padded_landmarks(round_up(landmarks, kLanes)),
         rows_per_landmark(args.tokens / landmarks),
@@ -29,12 +29,11 @@ struct Plan {
         blocks((args.tokens + kBlock - 1) / kBlock),
         // Taps further out than the sequence is long meet only zeros.
         half_taps(args.conv_weight == nullptr ? 0 : smaller(args.taps / 2, args.tokens - 1)),
-        scale(1.0f / __builtin_sqrtf(static_cast<float>(args.head_size))) {}
+        scale(1.0f / __builtin_sqrtf(static_cast<float>(head_size))) {}
 
   // Of one head: see Landmarks.
   int64_t landmark_floats() const {
-    return landmarks * padded + 2 * args.head_size * padded_landmarks + landmarks * padded_landmarks +
-           landmarks * padded;
+    return landmarks * padded + 2 * head_size * padded_landmarks + landmarks * padded_landmarks + landmarks * padded;
   }
   // Of one segment: sums (L, D), largest scores and sums of exponentials (L).
   int64_t segment_floats() const { return landmarks * padded + 2 * padded_landmarks; }
@@ -54,9 +53,14 @@ struct Plan {
     return round_up(most, 16);
   }
 
+  // The rows of one head of the batch.
+  Rows rows(const lat_rows& all, int64_t head) const {
+    return Rows(args.dtype, all, head / args.num_heads, head % args.num_heads * head_size, head_size);
+  }
+
   const lat_nystrom_attention_args& args;
-  int64_t heads, width, padded, landmarks, padded_landmarks, rows_per_landmark, segments, segment_keys, blocks,
-      half_taps;
+  int64_t heads, width, head_size, padded, landmarks, padded_landmarks, rows_per_landmark, segments, segment_keys,
+      blocks, half_taps;
   float scale;
 };
 
@@ -65,8 +69,8 @@ struct Landmarks {
   Landmarks(const Plan& plan, float* from)
       : of_query(from),
         query_columns(of_query + plan.landmarks * plan.padded),
-        key_columns(query_columns + plan.args.head_size * plan.padded_landmarks),
-        kernel_2(key_columns + plan.args.head_size * plan.padded_landmarks),
+        key_columns(query_columns + plan.head_size * plan.padded_landmarks),
+        kernel_2(key_columns + plan.head_size * plan.padded_landmarks),
         summary(kernel_2 + plan.landmarks * plan.padded_landmarks) {}
 
   float* of_query;       // (L, D): means of queries
