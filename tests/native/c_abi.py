@@ -1,4 +1,4 @@
-"""The kernels' plain C ABI through ctypes: what plugins/common/kernel_abi.h and each op's kernel.h declare."""
+"""The kernels' plain C ABI, as `lat_export.native` lays it out, called with whatever a test likes."""
 
 from __future__ import annotations
 
@@ -8,101 +8,26 @@ import platform
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import CFUNCTYPE, POINTER, byref, c_char, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, byref, c_void_p
 from pathlib import Path
 from typing import Any
 
 import torch
 
-ABI_VERSION = 1
+from lat_export.native import KERNELS
+from lat_export.native.abi import ABI_VERSION, BAD_ARGUMENT, NO_MEMORY, OK, Parallel, Rows, Run, Status
+
+__all__ = ["ABI_VERSION", "BAD_ARGUMENT", "NO_MEMORY", "OK", "Parallel", "Rows", "Status"]  # and what is below
+
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-OK, BAD_ARGUMENT, NO_MEMORY = range(3)
 
+BandedWindowAttention = KERNELS["BandedWindowAttention"].arguments
+GlobalTokenAttention = KERNELS["GlobalTokenAttention"].arguments
+NystromAttention = KERNELS["NystromAttention"].arguments
+LshCumulation = KERNELS["LshCumulation"].arguments
+BernoulliExpectation = KERNELS["BernoulliExpectation"].arguments
 
-class Status(ctypes.Structure):
-    _fields_ = (("code", c_int32), ("message", c_char * 252))
-
-
-Task = CFUNCTYPE(None, c_void_p, c_int64)
-Run = CFUNCTYPE(None, c_void_p, c_int64, Task, c_void_p)
-
-
-class Parallel(ctypes.Structure):
-    _fields_ = (("run", Run), ("pool", c_void_p), ("threads", c_int32))
-
-
-class Rows(ctypes.Structure):
-    _fields_ = (("data", c_void_p), ("batch_stride", c_int64), ("row_stride", c_int64))
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> Rows:
-        return cls(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
-
-
-SIZES = tuple((name, c_int64) for name in ("batch", "tokens", "width", "num_heads"))
-INPUTS = tuple((name, Rows) for name in ("query", "key", "value", "output"))
-
-
-class BandedWindowAttention(ctypes.Structure):
-    _fields_ = (
-        *SIZES,
-        ("window", c_int64),
-        ("scale", c_float),
-        ("dtype", c_int32),
-        *INPUTS,
-        ("attention_mask", c_void_p),
-    )
-
-
-class GlobalTokenAttention(ctypes.Structure):
-    _fields_ = (
-        *SIZES,
-        ("scale", c_float),
-        ("dtype", c_int32),
-        ("form", c_int32),
-        ("hidden_states", Rows),
-        ("output", Rows),
-        ("attention_mask", c_void_p),
-        *((name, c_void_p) for name in ("query_weight", "query_bias", "key_weight", "value_weight", "value_bias")),
-    )
-
-
-class NystromAttention(ctypes.Structure):
-    _fields_ = (
-        *SIZES,
-        ("num_landmarks", c_int64),
-        ("taps", c_int64),
-        ("dtype", c_int32),
-        ("per_head_init", c_int32),
-        *INPUTS,
-        ("attention_mask", c_void_p),
-        ("conv_weight", c_void_p),
-    )
-
-
-class LshCumulation(ctypes.Structure):
-    _fields_ = (
-        *SIZES,
-        ("num_hash", c_int64),
-        ("hash_code_len", c_int64),
-        ("dtype", c_int32),
-        *INPUTS,
-        ("attention_mask", c_void_p),
-        ("projection", c_void_p),
-    )
-
-
-class BernoulliExpectation(ctypes.Structure):
-    _fields_ = (*SIZES, ("hash_code_len", c_int64), ("dtype", c_int32), *INPUTS, ("attention_mask", c_void_p))
-
-
-ENTRIES = {
-    BandedWindowAttention: "lat_banded_window_attention_cpu",
-    GlobalTokenAttention: "lat_global_token_attention_cpu",
-    NystromAttention: "lat_nystrom_attention_cpu",
-    LshCumulation: "lat_lsh_cumulation_cpu",
-    BernoulliExpectation: "lat_bernoulli_expectation_cpu",
-}
+ENTRIES = {kernel.arguments: kernel.entry for kernel in KERNELS.values()}
 
 
 def archs() -> list[str]:
