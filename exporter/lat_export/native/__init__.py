@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from lat_export.native.building import SOURCES, TOOLS, build
+from lat_export.native.building import TOOLS, build
 from lat_export.native.kernel import Kernel
 from lat_export.native.library import (
     ABI_VERSION,
@@ -21,6 +21,7 @@ from lat_export.native.library import (
     FOLDER_VARIABLE,
     KERNELS_LIBRARY,
     ORT_LIBRARY,
+    SOURCES,
     Plugins,
     demand_ort_library,
     describe,

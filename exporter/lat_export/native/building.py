@@ -7,9 +7,8 @@ import subprocess
 from collections.abc import Callable
 
 from lat_export.errors import LatExportError, MissingError
-from lat_export.native.library import ADVICE, BUILD, PACKAGE, Plugins, folders, plugins
+from lat_export.native.library import ADVICE, BUILD, SOURCES, Plugins, folders, plugins
 
-SOURCES = PACKAGE.parents[1] / "plugins"
 TOOLS = ("cmake", "ninja", "c++")
 
 

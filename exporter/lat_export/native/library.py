@@ -21,6 +21,7 @@ KERNELS_LIBRARY = "liblat_kernels.so"
 CONTENTS = "plugins.json"
 
 PACKAGE = Path(__file__).resolve().parents[1]
+SOURCES = PACKAGE.parents[1] / "plugins"
 BUILD = PACKAGE.parents[1] / "build" / "plugins"
 ADVICE = "lat-export plugins build, in a checkout with cmake, ninja and a C++17 compiler"
 # LAT_ABI_VERSION of plugins/common/kernel_abi.h: what `abi.py` and the files of the ops lay out.
@@ -104,7 +105,10 @@ def _why_unusable(library: Path) -> MissingError | None:
 def folders() -> list[Path]:
     """Where to look, in this order; a folder that the environment names is the only one."""
     named = os.environ.get(FOLDER_VARIABLE)
-    return [Path(named)] if named else [BUILD, PACKAGE / "_native"]
+    if named:
+        return [Path(named)]
+    of_checkout = [BUILD] if (SOURCES / "CMakeLists.txt").is_file() else []
+    return [*of_checkout, PACKAGE / "_native"]
 
 
 def plugins() -> Plugins | None:
