@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # The names are written out so that --help loads nothing; a test compares them with the tables.
 TARGET_NAMES = ("onnx", "ort", "trt", "trt-rtx")
 PRECISIONS = ("fp32", "fp16", "bf16")
-SEARCHED = ("model", "graph", "engine")
+SEARCHED = ("model", "graph", "engine", "ort")
 
 
 class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 takes no argument here
@@ -176,10 +176,12 @@ def validate(
 
     A bundle is checked by its own golden tensors, and by its digests. An engine or ONNX file that came from elsewhere
     needs --against. OTHER is a checkpoint, which PyTorch computes, another bundle, or an ONNX file of the same export.
+    --of ort searches what onnxruntime runs with the native ops, so a wrong kernel is found at its node.
 
     \b
     lat-export validate ./bundle --repeat 3 --html report.html
     lat-export validate ./bundle --bisect ./checkpoint
+    lat-export validate ./bundle --bisect ./checkpoint --of ort
     lat-export validate ./model.plan --against ./golden --names names.json --precision fp16
     """
     from lat_export.revalidation import validate_artifact
@@ -281,7 +283,8 @@ def plugins_list(as_json: bool) -> None:
 
     found = plugins()
     if as_json:
-        _print_json({**vars(found), "folder": str(found.folder)} if found else None)
+        facts = {"folder": str(found.folder), "unusable": found.unusable and str(found.unusable)} if found else {}
+        _print_json({**vars(found), **facts} if found else None)
     else:
         print_plugins(found)
 

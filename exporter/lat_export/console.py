@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lat_export.types import NATIVE
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 200
 # Longer tables show their failures and the worst of the rest.
 MANY_ROWS, WORST_ROWS = 40, 10
-STYLES = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow"}
+STYLES = {"passed": "green", "failed": "bold red", "not run": "yellow", "missing": "yellow", "not used": "yellow"}
 
 
 def tell(line: str) -> None:
@@ -79,8 +81,10 @@ def print_report(report: Report, rest: str = "report.json has all") -> None:
             _out(f"\n{subject.subject}", _rows(shown))
             if left:
                 _out(f"{left} more rows passed: {rest}")
-            _out(*_task_figures(subject), *_sampled(subject), *_repeated(subject))
+            _out(*_task_figures(subject), *_sampled(subject), *_repeated(subject), *_forms(subject))
     _out("", _verdicts(report))
+    if not any(NATIVE in subject.forms.values() for subject in report.subjects):
+        _out(f"native ops: {report.provenance.environment.get('native ops', 'not looked for')}")
 
 
 def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
@@ -159,6 +163,15 @@ def _repeated(subject: SubjectReport) -> Iterator[str]:
     else:
         yield f"{again.times} runs of every case: other bits in"
         yield from (f"  {case}" for case in again.changed)
+
+
+def _forms(subject: SubjectReport) -> Iterator[str]:
+    """As "6 lat nodes: 6 ran as native"; where some ran otherwise than others, those by name."""
+    counts = Counter(subject.forms.values())
+    if counts:
+        yield f"{len(subject.forms)} lat nodes: " + ", ".join(f"{n} ran as {form}" for form, n in counts.items())
+    if len(counts) > 1:
+        yield from (f"  {name}: {form}" for name, form in subject.forms.items())
 
 
 def _verdicts(report: Report) -> Table:
@@ -258,9 +271,11 @@ def print_plugins(found: Plugins | None) -> None:
     from lat_export.native import ADVICE
     from lat_export.ops import OPS
 
+    unusable = found.unusable if found else None
+
     def forms(name: str) -> tuple[str, str, str, str]:
-        stem = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-        if found is None or stem not in found.kernels:
+        stem = OPS[name].stem
+        if found is None or unusable or stem not in found.kernels:
             return name, "PyTorch reference, ONNX body", "-", "-"
         native = "onnxruntime (CPU)" if stem in found.onnxruntime else "C ABI only"
         return name, f"PyTorch reference, ONNX body, {native}", "float32, float16, bfloat16", ", ".join(found.archs)
@@ -268,6 +283,9 @@ def print_plugins(found: Plugins | None) -> None:
     _out(_table(("op", "forms", "native element types", "instruction sets"), (forms(name) for name in OPS)))
     if found is None:
         _out(f"\nno native ops here: {ADVICE}")
+        return
+    if unusable:
+        _out(f"\n{found.folder}: {unusable}")
         return
     _out(f"\n{found.folder}: {found.compiler}; this processor takes {found.arch}")
     for what, why in found.left_out.items():

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
+from lat_export.native import demand_ort_library
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, Bundle, read_bundle
 from lat_export.stages.validate_sampled import flip_rates
 from lat_export.targets import PORTABLE_MODEL, target_named
 from lat_export.targets.engine_values import EngineValues
 from lat_export.targets.onnx_values import OnnxValues
+from lat_export.targets.ort import best_model
 from lat_export.targets.tensorrt_target import TensorRTTarget
 from lat_export.types import ModelSpec, Options
 from lat_export.validation.bisect import Side, errors_by_layer, first_divergence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 USUAL_TOKENS = 1024
 # What of a bundle is searched.
-FORMS = ("model", "graph", "engine")
+FORMS = ("model", "graph", "engine", "ort")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Search:
 
     Attributes:
         other: a checkpoint (PyTorch computes it), a bundle, or an ONNX file.
-        form: of `FORMS`: the portable model, the graph given to the engine's builder, or engines of parts of it.
+        form: of `FORMS`: the portable model, the graph given to the engine's builder, engines of parts of it, or what
+            onnxruntime runs with the native ops.
         case: name of the golden case to run; None takes the smallest that fails, or else the largest of a usual size,
             with padding if one has it.
         bisect, by_layer: what is wanted.
@@ -78,12 +81,12 @@ def search(
         report: of the subject, to choose a case that fails.
     Raises:
         InputError: a side that cannot be read, an unknown case, or two sides that share no value.
-        MissingError: an engine, and no GPU to run it.
+        MissingError: an engine, and no GPU to run it; the native ops, and none are built.
     """
     case = chosen_case(golden, wanted.case, report)
     bundle = read_bundle(subject) if subject.is_dir() else None
     with scratch_folder() as scratch:
-        one = _of_bundle(bundle, wanted.form, scratch / "one") if bundle else OnnxValues(subject)
+        one = _of_bundle(bundle, wanted.form, scratch / "one") if bundle else _of_file(subject, wanted.form)
         other = other_side(wanted.other, bundle, golden, scratch / "other")
         tell(f"{one.name} and {other.name}, {case.case.name}")
         layers = errors_by_layer((one, other), case.inputs) if wanted.by_layer else ()
@@ -116,13 +119,24 @@ def _tokens(case: GoldenCase) -> int:
     return int(case.inputs["attention_mask"].size)
 
 
+def _of_file(model: Path, form: str) -> OnnxValues:
+    return OnnxValues(model, native_ops=demand_ort_library() if form == "ort" else None)
+
+
 def _of_bundle(bundle: Bundle, form: str, scratch: Path) -> Any:
     model = bundle.folder / PORTABLE_MODEL
     target = target_named(bundle.manifest["target"])
     if form == "model":
         return OnnxValues(model, f"{bundle.folder.name}/{PORTABLE_MODEL} in onnxruntime (CPU)")
+    if form == "ort":
+        library = demand_ort_library()
+        artifact = best_model(bundle.folder, bundle.forms, library)
+        name = f"{bundle.folder.name}/{artifact.name} in onnxruntime (CPU, native ops)"
+        return OnnxValues(artifact, name, library, made_from=model)
     if not isinstance(target, TensorRTTarget):
-        raise InputError(f"a bundle for {target.title} has no {form}", got=f"--of {form}", expected="--of model")
+        raise InputError(
+            f"a bundle for {target.title} has no {form}", got=f"--of {form}", expected="--of model or --of ort"
+        )
     scratch.mkdir(parents=True, exist_ok=True)
     if form == "engine":
         return EngineValues(target, model, bundle.signature, bundle.plan, scratch)

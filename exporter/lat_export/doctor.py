@@ -9,7 +9,6 @@ import subprocess
 from dataclasses import dataclass
 
 from lat_export import native
-from lat_export.errors import MissingError
 from lat_export.ops import OPS
 from lat_export.targets import TARGETS
 from lat_export.targets.tensorrt_run import gpu_count
@@ -32,7 +31,7 @@ OPTIONAL_PACKAGES = (("polygraphy", "engines on a GPU, golden tensors as its fil
 class Finding:
     """
     Attributes:
-        state: a version, or "missing".
+        state: a version, "missing", or "not used" of what is there and does not fit.
         advice: how to get it, where it is missing.
     """
 
@@ -44,7 +43,7 @@ class Finding:
 
     @property
     def present(self) -> bool:
-        return self.state != "missing"
+        return self.state not in ("missing", "not used")
 
 
 def examine() -> list[Finding]:
@@ -63,12 +62,13 @@ def _native_ops() -> Finding:
     found = native.plugins()
     if found is None:
         return Finding("native ops", "missing", enables, native.ADVICE)
+    if unusable := found.unusable:
+        expected = f", expected: {unusable.expected}" if unusable.expected else ""
+        advice = f"{unusable.what} (got: {unusable.got}{expected}): {unusable.hint}"
+        return Finding("native ops", "not used", enables, advice)
     if native.ort_library() is None:
         return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
-    try:
-        return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
-    except MissingError as error:
-        return Finding("native ops", "missing", enables, f"{error.what}: {error.got}")
+    return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
 
 
 def _package(name: str, enables: str, advice: str, *, required: bool) -> Finding:

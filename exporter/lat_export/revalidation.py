@@ -89,7 +89,7 @@ def validate_foreign(
     tensors = Golden(golden)
     called = Names.read(names)
     subject, asked = foreign_subject(engine, tensors.signature, called)
-    report = validate_subjects([subject], [engine], {}, tensors, judge, tell, signature=asked)
+    report = validate_subjects([subject], [engine], tensors, judge, tell, signature=asked)
     if engine.suffix not in ONNX_SUFFIXES:
         return report
     theirs = {ours: name for ours, name in called.theirs.items() if name is not None}

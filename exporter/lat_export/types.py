@@ -8,6 +8,9 @@ from typing import Any
 
 from lat_export.errors import InputError, ShapeError
 
+# What runs a `lat` node: its ONNX function body, a kernel in onnxruntime, a plugin in an engine.
+BODY, NATIVE, PLUGIN = "body", "native", "plugin"
+
 
 @dataclass(frozen=True)
 class Range:

@@ -5,31 +5,29 @@
 //   context (queries, D)   += weights^T x values                              matrix product
 // Queries are transposed once a piece, so that both products read rows of whole vectors. Padded keys are never met and
 // padded queries never computed: the tokens that are left are the sequence. Compiled once for each instruction set.
-#include "kernel.h"
-
-#include "block_convert.h"
-#include "block_math.h"
-#include "block_matmul.h"
-#include "block_memory.h"
-#include "block_norm.h"
-#include "block_parallel.h"
-#include "block_tokens.h"
+#include "bernoulli_expectation/kernel.h"
+#include "common/arguments.h"
+#include "common/matrix_product.h"
+#include "common/panel.h"
+#include "common/parallel.h"
+#include "common/positions.h"
+#include "common/unit_row.h"
+#include "common/vector_math.h"
 
 namespace lat::LAT_ARCH {
 namespace {
 
-constexpr int64_t kPanel = 64;  // queries of one product
-constexpr int64_t kTile = 96;   // keys
+constexpr int64_t kTile = 96;  // keys of one product; no fewer than rows of a panel
 
 // Queries of one piece of work: more of them share the loading of the keys, fewer spread over more threads.
-int64_t block_of(int64_t tokens) { return (tokens < 2048 ? 4 : 8) * kPanel; }
+int64_t block_of(int64_t tokens) { return (tokens < 2048 ? 4 : 8) * kPanelRows; }
 
 // Where one piece keeps what it works on; `Scratch::floats` is its size.
 struct Scratch {
   float *queries, *contexts, *keys, *values, *weights;
 
   static int64_t floats(int64_t block, int64_t head_size, int64_t padded) {
-    return block * head_size + block * padded + 2 * kTile * padded + kTile * kPanel;
+    return block * head_size + block * padded + 2 * kTile * padded + kTile * kPanelRows;
   }
   Scratch(float* from, int64_t block, int64_t head_size, int64_t padded)
       : queries(from),
@@ -42,102 +40,108 @@ struct Scratch {
 // One head of one row of the batch.
 class Head {
  public:
-  Head(const lat_bernoulli_expectation_args& args, const Tokens& tokens, int64_t b, int64_t h)
+  Head(const lat_bernoulli_expectation_args& args, const Positions& tokens, int64_t b, int64_t h)
       : args_(args),
         count_(tokens.count(b)),
         positions_(tokens.of(b)),
-        width_(args.num_heads * args.head_size),
-        first_(b * args.tokens * width_ + h * args.head_size),
-        padded_(round_up(args.head_size, kLanes)) {}
+        size_(args.width / args.num_heads),
+        padded_(round_up(size_, kLanes)),
+        query_(args.dtype, args.query, b, h * size_, size_),
+        key_(args.dtype, args.key, b, h * size_, size_),
+        value_(args.dtype, args.value, b, h * size_, size_),
+        output_(args.dtype, args.output, b, h * size_, size_) {}
 
   void block(int64_t start, int64_t most, float* scratch) const {
-    const Scratch at(scratch, most, args_.head_size, padded_);
-    const int64_t queries = smaller(most, count_ - start);
+    const Scratch at(scratch, most, size_, padded_);
+    const int64_t queries = smaller_of(most, count_ - start);
     if (queries <= 0) return;
-    const int64_t panels = (queries + kPanel - 1) / kPanel;
+    const int64_t panels = pieces(queries, kPanelRows);
     pack_queries(start, queries, at);
-    __builtin_memset(at.contexts, 0, static_cast<size_t>(panels * kPanel * padded_) * sizeof(float));
+    __builtin_memset(at.contexts, 0, static_cast<size_t>(panels * kPanelRows * padded_) * sizeof(float));
     for (int64_t tile = 0; tile < count_; tile += kTile) {
-      const int64_t keys = smaller(kTile, count_ - tile);
+      const int64_t keys = smaller_of(kTile, count_ - tile);
       for (int64_t j = 0; j < keys; ++j) {
-        fetch(tile + j + kRowsAhead);
-        load(args_.key, tile + j, at.keys + j * padded_);
+        fetch(tile + j + Rows::kRowsAhead);
+        key_.read(positions_[tile + j], at.keys + j * padded_, padded_);
         normalize_row(at.keys + j * padded_, padded_);
-        load(args_.value, tile + j, at.values + j * padded_);
+        value_.read(positions_[tile + j], at.values + j * padded_, padded_);
       }
       for (int64_t panel = 0; panel < panels; ++panel) {
-        add_tile(keys, smaller(kPanel, queries - panel * kPanel), panel, at);
+        add_tile(keys, smaller_of(kPanelRows, queries - panel * kPanelRows), panel, at);
       }
     }
     for (int64_t i = 0; i < queries; ++i) {
       normalize_row(at.contexts + i * padded_, padded_);
-      store_row(args_.dtype, args_.output, offset(start + i), args_.head_size, at.contexts + i * padded_);
+      output_.write(positions_[start + i], at.contexts + i * padded_);
     }
   }
 
  private:
-  int64_t offset(int64_t token) const { return first_ + positions_[token] * width_; }
-
-  void load(const void* rows, int64_t token, float* to) const {
-    load_row(args_.dtype, rows, offset(token), args_.head_size, to, padded_);
-  }
-
   void fetch(int64_t token) const {
     if (token >= count_) return;
-    fetch_row(args_.dtype, args_.key, offset(token), args_.head_size);
-    fetch_row(args_.dtype, args_.value, offset(token), args_.head_size);
+    key_.prefetch(positions_[token]);
+    value_.prefetch(positions_[token]);
   }
 
-  // Unit queries by panel: (D, 64), zeros beyond the last.
+  // Unit queries by panel, (D, 64).
   void pack_queries(int64_t start, int64_t queries, const Scratch& at) const {
-    const int64_t size = args_.head_size;
-    float* row = at.keys;  // not yet in use
-    for (int64_t i = 0; i < round_up(queries, kPanel); ++i) {
-      float* column = at.queries + i / kPanel * (kPanel * size) + i % kPanel;
-      if (i < queries) {
-        load(args_.query, start + i, row);
-        normalize_row(row, padded_);
+    float* rows = at.keys;  // not yet in use
+    for (int64_t first = 0; first < queries; first += kPanelRows) {
+      const int64_t count = smaller_of(kPanelRows, queries - first);
+      for (int64_t i = 0; i < count; ++i) {
+        query_.read(positions_[start + first + i], rows + i * padded_, padded_);
+        normalize_row(rows + i * padded_, padded_);
       }
-      for (int64_t d = 0; d < size; ++d) column[d * kPanel] = i < queries ? row[d] : 0.0f;
+      to_panel(rows, padded_, count, size_, 1.0f, at.queries + first * size_);
     }
   }
 
   void add_tile(int64_t keys, int64_t queries, int64_t panel, const Scratch& at) const {
-    const int64_t size = args_.head_size, columns = round_up(queries, kLanes);
-    multiply<Start::kZero>(keys, columns, size, {at.keys, padded_, 1}, {at.queries + panel * kPanel * size, kPanel},
-                           {at.weights, kPanel});
+    const int64_t size = size_, columns = round_up(queries, kLanes);
+    multiply<Sum::set>(keys, columns, size, {at.keys, padded_, 1}, {at.queries + panel * kPanelRows * size, kPanelRows},
+                       {at.weights, kPanelRows});
     for (int64_t j = 0; j < keys; ++j) {
       for (int64_t i = 0; i < columns; i += kPowersAtOnce) {  // what it meets beyond `columns` is never read
-        collision_rates_to_power(at.weights + j * kPanel + i, args_.hash_code_len);
+        collision_rates_to_power(at.weights + j * kPanelRows + i, args_.hash_code_len);
       }
     }
-    multiply<Start::kResult>(queries, padded_, keys, {at.weights, 1, kPanel}, {at.values, padded_},
-                             {at.contexts + panel * kPanel * padded_, padded_});
+    multiply<Sum::add>(queries, padded_, keys, {at.weights, 1, kPanelRows}, {at.values, padded_},
+                       {at.contexts + panel * kPanelRows * padded_, padded_});
   }
 
   const lat_bernoulli_expectation_args& args_;
   int64_t count_;
-  const int64_t* positions_;
-  int64_t width_, first_, padded_;
+  const int32_t* positions_;
+  int64_t size_, padded_;
+  Rows query_, key_, value_, output_;
 };
+
+bool check(const lat_bernoulli_expectation_args& args, lat_status& status) {
+  ArgumentCheck check(status);
+  check.attention(args);
+  check.size("hash_code_len", args.hash_code_len);
+  return check.passed();
+}
 
 }  // namespace
 
-void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel* parallel,
-                           lat_status* status) {
-  const int64_t block = block_of(args.tokens);
-  const int64_t blocks = (args.tokens + block - 1) / block, pieces = args.batch * args.num_heads * blocks;
-  const int64_t floats = round_up(Scratch::floats(block, args.head_size, round_up(args.head_size, kLanes)), 16);
-  const Tokens tokens(args.batch, args.tokens);
-  const Buffer<float> scratch(workers_for(parallel, pieces) * floats);
-  if (!tokens || !scratch) return report_no_memory(status, "BernoulliExpectation");
-  tokens.find(args.attention_mask);
-  zero_padded_rows(args.dtype, args.attention_mask, args.batch * args.tokens, args.num_heads * args.head_size,
-                   args.output);
-  for_each_piece(parallel, pieces, scratch.data(), floats, [&](int64_t piece, float* own) {
+void bernoulli_expectation(const lat_bernoulli_expectation_args& args, const lat_parallel& parallel,
+                           lat_status& status) {
+  if (!check(args, status)) return;
+  const int64_t block = block_of(args.tokens), size = args.width / args.num_heads;
+  const int64_t blocks = pieces(args.tokens, block), tasks = args.batch * args.num_heads * blocks;
+  const int64_t floats = round_up(Scratch::floats(block, size, round_up(size, kLanes)), 16);
+  const Positions tokens(args.batch, args.tokens);
+  const Buffer<float> scratch(workers_for(parallel, tasks) * floats);
+  if (!tokens || !scratch) return no_memory(status);
+  tokens.find(args.attention_mask, is_token);
+  zero_padded_rows(args.dtype, args.attention_mask, args.batch, args.tokens, args.width, args.output);
+  for_each_piece(parallel, tasks, scratch.data(), floats, [&](int64_t piece, float* own) {
     const int64_t head = piece / blocks;
     Head(args, tokens, head / args.num_heads, head % args.num_heads).block(piece % blocks * block, block, own);
   });
 }
 
 }  // namespace lat::LAT_ARCH
+
+LAT_CPU_ENTRY(bernoulli_expectation)

@@ -27,19 +27,32 @@ void fail(lat_status& status, lat_code code, const char* format, ...) {
   va_end(arguments);
 }
 
+void no_memory(lat_status& status) { fail(status, LAT_NO_MEMORY, "no memory for scratch"); }
+
 void ArgumentCheck::dtype(int32_t value) {
   if (passed() && value != LAT_FLOAT32 && value != LAT_FLOAT16 && value != LAT_BFLOAT16)
     fail(status_, LAT_BAD_ARGUMENT, "dtype: got %" PRId32 ", expected 0 (float32), 1 (float16) or 2 (bfloat16)", value);
 }
 
-void ArgumentCheck::size(const char* name, int64_t value) {
-  if (passed() && (value < 1 || value > kLargestSize))
-    fail(status_, LAT_BAD_ARGUMENT, "%s: got %" PRId64 ", expected 1 to %" PRId64, name, value, kLargestSize);
+void ArgumentCheck::range(const char* name, int64_t value, int64_t least, int64_t most) {
+  if (passed() && (value < least || value > most))
+    fail(status_, LAT_BAD_ARGUMENT, "%s: got %" PRId64 ", expected %" PRId64 " to %" PRId64, name, value, least, most);
 }
+
+void ArgumentCheck::size(const char* name, int64_t value) { range(name, value, 1, kLargestSize); }
 
 void ArgumentCheck::positive(const char* name, float value) {
   if (passed() && !(value > 0 && std::isfinite(value)))
     fail(status_, LAT_BAD_ARGUMENT, "%s: got %g, expected a finite number > 0", name, static_cast<double>(value));
+}
+
+void ArgumentCheck::sizes(int32_t dtype, int64_t batch, int64_t tokens, int64_t width, int64_t num_heads) {
+  this->dtype(dtype);
+  size("B", batch);
+  size("N", tokens);
+  size("E", width);
+  size("num_heads", num_heads);
+  heads(width, num_heads);
 }
 
 void ArgumentCheck::heads(int64_t width, int64_t num_heads) {
@@ -49,7 +62,17 @@ void ArgumentCheck::heads(int64_t width, int64_t num_heads) {
 }
 
 void ArgumentCheck::pointer(const char* name, const void* value) {
-  if (passed() && value == nullptr) fail(status_, LAT_BAD_ARGUMENT, "%s: got a null pointer", name);
+  if (passed() && value == nullptr)
+    fail(status_, LAT_BAD_ARGUMENT, "%s: got a null pointer, expected an address", name);
+}
+
+void ArgumentCheck::elements(const char* name, int64_t a, int64_t b, int64_t c, int64_t d) {
+  int64_t count = 0;
+  if (passed() && (__builtin_mul_overflow(a, b, &count) || __builtin_mul_overflow(count, c, &count) ||
+                   __builtin_mul_overflow(count, d, &count) || count > kLargestElements))
+    fail(status_, LAT_BAD_ARGUMENT,
+         "%s: got %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64 ", expected at most %" PRId64 " elements", name,
+         a, b, c, d, kLargestElements);
 }
 
 void ArgumentCheck::rows(const char* name, const lat_rows& value, int64_t batch, int64_t tokens, int64_t width) {

@@ -27,7 +27,7 @@
 #ifdef LAT_WITH_AVX512
 #define LAT_DECLARE_AVX512(op) LAT_CPU_DECLARE(avx512, op)
 #define LAT_TRY_AVX512(op) \
-  if (lat::cpu_arch() >= lat::CpuArch::avx512) return lat::avx512::op(*args, *parallel, *status);
+  if (lat::cpu_arch() >= lat::CpuArch::avx512) return lat::avx512::op(*args, tasks, *status);
 #else
 #define LAT_DECLARE_AVX512(op)
 #define LAT_TRY_AVX512(op)
@@ -36,7 +36,7 @@
 #ifdef LAT_WITH_AVX2
 #define LAT_DECLARE_AVX2(op) LAT_CPU_DECLARE(avx2, op)
 #define LAT_TRY_AVX2(op) \
-  if (lat::cpu_arch() >= lat::CpuArch::avx2) return lat::avx2::op(*args, *parallel, *status);
+  if (lat::cpu_arch() >= lat::CpuArch::avx2) return lat::avx2::op(*args, tasks, *status);
 #else
 #define LAT_DECLARE_AVX2(op)
 #define LAT_TRY_AVX2(op)
@@ -48,9 +48,10 @@
   extern "C" LAT_EXPORT void lat_##op##_cpu(const lat_##op##_args* args, const lat_parallel* parallel, \
                                             lat_status* status) {                                      \
     if (!lat::entry_is_sound(args, parallel, status)) return;                                          \
+    const lat_parallel& tasks = parallel == nullptr ? lat::in_callers_thread : *parallel;              \
     LAT_TRY_AVX512(op)                                                                                 \
     LAT_TRY_AVX2(op)                                                                                   \
-    lat::LAT_ARCH::op(*args, *parallel, *status);                                                      \
+    lat::LAT_ARCH::op(*args, tasks, *status);                                                          \
   }
 
 #else

@@ -5,16 +5,19 @@
 
 namespace lat {
 
-// In the order in which a higher one is better; scalar and neon are the baselines of their machines.
-enum class CpuArch { scalar, neon, avx2, avx512 };
+// In the order in which a higher one is better; scalar and neon are the baselines of their machines. `unknown` is what
+// LAT_CPU_ARCH asked for and this build has not.
+enum class CpuArch { unknown, scalar, neon, avx2, avx512 };
 
-// LAT_CPU_ARCH in the environment may ask for a lower one than the processor's best; it is read once.
+// LAT_CPU_ARCH in the environment may ask for a lower one than the processor's best, which is taken where it asks for
+// a higher one; it is read once.
 CpuArch cpu_arch();
 
-// Clears the status; false, with a message in it, where a pointer that every entry needs is null.
+// Clears the status; false, with a message in it, where a pointer that every entry needs is null or LAT_CPU_ARCH names
+// no build.
 bool entry_is_sound(const void* args, const lat_parallel* parallel, lat_status* status);
 
-}  // namespace lat
+// Tasks one after the other in the caller's thread, for a caller that gave no way to run them.
+extern const lat_parallel in_callers_thread;
 
-// The name of cpu_arch(), for reports: "scalar", "neon", "avx2" or "avx512".
-extern "C" LAT_EXPORT const char* lat_cpu_arch_name(void);
+}  // namespace lat

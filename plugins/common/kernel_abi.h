@@ -8,6 +8,9 @@
 
 #include <stdint.h>
 
+/* Grows with every change of a struct or of an entry's meaning; what a library was built with is lat_abi_version(). */
+#define LAT_ABI_VERSION 1
+
 #if defined(_WIN32)
 #define LAT_EXPORT __declspec(dllexport)
 #else
@@ -51,6 +54,16 @@ typedef struct lat_rows {
 
 /* Token kinds in an attention mask, int32. */
 enum { LAT_PADDING = 0, LAT_TOKEN = 1, LAT_GLOBAL = 2 };
+
+/* Every op has one entry `lat_<op>_cpu(args, parallel, status)`. `parallel` may be null: then the caller's thread does
+ * all. Of a null `status` nothing can be told, so nothing is done. */
+
+/* LAT_ABI_VERSION of this library. */
+LAT_EXPORT int32_t lat_abi_version(void);
+
+/* The instruction set that every kernel uses here: "scalar", "avx2", "avx512" or "neon"; "unknown" where LAT_CPU_ARCH
+ * in the environment names none of this build, which every entry refuses. It is read once. */
+LAT_EXPORT const char* lat_cpu_arch_name(void);
 
 #ifdef __cplusplus
 }

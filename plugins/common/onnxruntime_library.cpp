@@ -1,8 +1,8 @@
 // liblat_ort.so: registers every op that an adapter added. Nothing of onnxruntime is linked; its API comes with the
 // call.
-#include "common/onnxruntime_op.h"
-
 #include <thread>
+
+#include "common/onnxruntime_op.h"
 
 namespace lat::ort {
 namespace {

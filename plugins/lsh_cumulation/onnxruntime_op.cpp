@@ -11,8 +11,11 @@ class LshCumulation {
   static constexpr const char* name = "LshCumulation";
 
   static const std::vector<Port>& ports() {
-    static const std::vector<Port> all = {
-        {"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", Storage::int32}, {"projection", "HDP"}};
+    static const std::vector<Port> all = {{"query", "BNE"},
+                                          {"key", "BNE"},
+                                          {"value", "BNE"},
+                                          {"attention_mask", "BN", Storage::int32},
+                                          {"projection", "HDP"}};
     return all;
   }
 
@@ -27,20 +30,20 @@ class LshCumulation {
     lat_lsh_cumulation_args args{};
     args.batch = call.size('B');
     args.tokens = call.size('N');
+    args.width = call.size('E');
     args.num_heads = num_heads_;
-    args.head_size = head_size(name, call.size('E'), num_heads_);
-    args.query = call.data(0);
-    args.key = call.data(1);
-    args.value = call.data(2);
+    args.query = call.rows(std::size_t{0});
+    args.key = call.rows(std::size_t{1});
+    args.value = call.rows(std::size_t{2});
     args.attention_mask = call.integers(3);
     args.dtype = dtype;
     demand_size(name, "projection", "H", call.size('H'), num_heads_);
-    demand_size(name, "projection", "D", call.size('D'), args.head_size);
+    demand_size(name, "projection", "D", call.size('D'), head_size(name, args.width, num_heads_));
     demand_size(name, "projection", "R * T", call.size('P'), num_hash_ * hash_code_len_);
     args.num_hash = num_hash_;
     args.hash_code_len = hash_code_len_;
     args.projection = call.data(4);
-    args.output = call.output({args.batch, args.tokens, call.size('E')});
+    args.output = call.rows(call.output({args.batch, args.tokens, args.width}));
     const lat_parallel parallel = call.parallel();
     lat_status status;
     lat_lsh_cumulation_cpu(&args, &parallel, &status);

@@ -11,8 +11,11 @@ class NystromAttention {
   static constexpr const char* name = "NystromAttention";
 
   static const std::vector<Port>& ports() {
-    static const std::vector<Port> all = {
-        {"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", Storage::int32}, {"conv_weight", "HK"}};
+    static const std::vector<Port> all = {{"query", "BNE"},
+                                          {"key", "BNE"},
+                                          {"value", "BNE"},
+                                          {"attention_mask", "BN", Storage::int32},
+                                          {"conv_weight", "HK"}};
     return all;
   }
 
@@ -27,11 +30,11 @@ class NystromAttention {
     lat_nystrom_attention_args args{};
     args.batch = call.size('B');
     args.tokens = call.size('N');
+    args.width = call.size('E');
     args.num_heads = num_heads_;
-    args.head_size = head_size(name, call.size('E'), num_heads_);
-    args.query = call.data(0);
-    args.key = call.data(1);
-    args.value = call.data(2);
+    args.query = call.rows(std::size_t{0});
+    args.key = call.rows(std::size_t{1});
+    args.value = call.rows(std::size_t{2});
     args.attention_mask = call.integers(3);
     args.dtype = dtype;
     demand_size(name, "conv_weight", "H", call.size('H'), num_heads_);
@@ -39,7 +42,7 @@ class NystromAttention {
     args.per_head_init = static_cast<int32_t>(per_head_init_);
     args.conv_weight = call.data(4);
     args.taps = call.size('K');
-    args.output = call.output({args.batch, args.tokens, call.size('E')});
+    args.output = call.rows(call.output({args.batch, args.tokens, args.width}));
     const lat_parallel parallel = call.parallel();
     lat_status status;
     lat_nystrom_attention_cpu(&args, &parallel, &status);

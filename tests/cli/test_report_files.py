@@ -69,7 +69,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "report.json").write_text("of yesterday")
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(InputError, match="No space left on device"):
-        report_file.write_json(tmp_path / "report.json", Report((), {}))
+        report_file.write_json(tmp_path / "report.json", Report(()))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["of yesterday"]
 
 

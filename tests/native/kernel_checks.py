@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from native.kernel_build import BAD_ARGUMENT, DTYPES, OK, Guarded, Kernel, Parallel, pointer, threads
+from native import c_abi
+from native.c_abi import BAD_ARGUMENT, DTYPES, OK, Guarded, Parallel, Rows
 
 MASKS = ("none", "right", "left", "one row all padding", "all padding")
 HEAD_SIZES = (8, 16, 20, 64)
+# Sizes by the letter of the glossary that messages have for them.
+WORDS = {"batch": "B", "tokens": "N", "width": "E"}
 # Of the largest number of the reference. Rounding alone gives about 1e-6, 1e-3 and 8e-3; the rest is for the op.
 CEILING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
-Call = Callable[[Kernel, "Parallel | None"], torch.Tensor]
+Call = Callable[["Parallel | None"], torch.Tensor]
 
 
 def token_mask(kind: str, batch: int, tokens: int) -> torch.Tensor:
@@ -54,32 +57,36 @@ def check_policy(op: Any, output: torch.Tensor, tensors: tuple[torch.Tensor, ...
     assert error <= CEILING[output.dtype] * largest
 
 
-def check_same_bits(call: Call, kernel: Kernel) -> None:
+def check_same_bits(call: Call) -> None:
     """Whatever the threads, and run after run."""
-    first = call(kernel, None)
+    first = call(None)
     for count in (1, 2, 8, 8):
-        with threads(count) as parallel:
-            assert torch.equal(call(kernel, parallel), first)
+        assert torch.equal(call(c_abi.on_threads(count)), first)
 
 
-def run_into_guarded(kernel: Kernel, arguments: Any, like: torch.Tensor, parallel: Parallel | None) -> torch.Tensor:
+def apart(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Query, key and value as one product of three gives them: slices of rows of 3 E."""
+    return (*torch.cat(tensors[:3], dim=-1).split(tensors[0].shape[-1], dim=-1), *tensors[3:])
+
+
+def run_into_guarded(
+    kernels: ctypes.CDLL, arguments: Any, like: torch.Tensor, parallel: Parallel | None = None
+) -> torch.Tensor:
     """Call with an output that shows what was written beside it."""
     output = Guarded(tuple(like.shape), like.dtype)
-    arguments.output = pointer(output.tensor)
+    arguments.output = Rows.of(output.tensor)
     arguments.dtype = DTYPES[like.dtype]
-    status = kernel(arguments, parallel)
-    assert (status.code, status.message) == (OK, b"")
+    assert c_abi.call(kernels, arguments, parallel) == (OK, "")
     output.check()
     return output.tensor
 
 
-def check_refused(kernel: Kernel, arguments: Any, output: Guarded, part: str) -> None:
-    status = kernel(arguments)
-    message = status.message.decode()
-    assert status.code == BAD_ARGUMENT, message
+def check_refused(kernels: ctypes.CDLL, arguments: Any, output: Guarded, part: str) -> None:
+    code, message = c_abi.call(kernels, arguments)
+    assert code == BAD_ARGUMENT, message
     assert part in message
-    assert "got: " in message
-    assert "expected: " in message
+    assert ": got " in message
+    assert ", expected " in message
     assert output.untouched()
 
 
@@ -88,6 +95,12 @@ def bad_sizes(names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     for name in names:
         for size in (0, -1, -(2**63), 2**31, 2**62, 2**63 - 1):
             yield name, size
+
+
+def without(arguments: Any, name: str) -> Any:
+    """With a null pointer there."""
+    is_rows = dict(arguments._fields_)[name] is Rows
+    return set_field(arguments, name, Rows(None, 2**20, 2**10) if is_rows else None)
 
 
 def set_field(arguments: Any, name: str, value: Any) -> Any:

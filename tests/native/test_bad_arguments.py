@@ -16,6 +16,9 @@ from native.test_longformer_kernels import session
 from ops.single_op_model import single_op_model
 from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, feeds, global_inputs
 
+from lat_export.native import KERNELS_LIBRARY, Plugins
+
+ARCHS = "neon" if c_abi.archs() == ["neon"] else "scalar, avx2, avx512"
 MAKE = {BANDED: banded_inputs, GLOBAL: global_inputs}
 
 
@@ -92,12 +95,27 @@ def test_mask_values(value: int, name: str, kernels: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("entry", c_abi.ENTRIES.values())
 def test_null_structs(entry: str, kernels: ctypes.CDLL) -> None:
     status = c_abi.Status()
-    parallel = c_abi.one_by_one()
-    getattr(kernels, entry)(None, ctypes.byref(parallel), ctypes.byref(status))
+    parallel = c_abi.Parallel()
+    getattr(kernels, entry)(None, None, ctypes.byref(status))
     assert (status.code, status.message.decode().partition(":")[0]) == (c_abi.BAD_ARGUMENT, "args")
-    getattr(kernels, entry)(ctypes.byref(status), None, ctypes.byref(status))
-    assert (status.code, status.message.decode().partition(":")[0]) == (c_abi.BAD_ARGUMENT, "parallel")
+    getattr(kernels, entry)(ctypes.byref(status), ctypes.byref(parallel), ctypes.byref(status))
+    assert (status.code, status.message.decode().partition(":")[0]) == (c_abi.BAD_ARGUMENT, "parallel->run")
     getattr(kernels, entry)(None, None, None)
+
+
+def test_the_version_of_the_abi(kernels: ctypes.CDLL, ort_library: Path) -> None:
+    for library in (kernels, ctypes.CDLL(str(ort_library))):
+        assert library.lat_abi_version() == c_abi.ABI_VERSION
+
+
+@pytest.mark.parametrize("structure", c_abi.ENTRIES)
+def test_an_instruction_set_that_no_build_has(
+    structure: type[ctypes.Structure], plugins: Plugins, tmp_path: Path
+) -> None:
+    library = c_abi.load(plugins.folder / KERNELS_LIBRARY, tmp_path, "sse9")
+    assert library.lat_cpu_arch_name() == b"unknown"
+    code, message = c_abi.call(library, structure())
+    assert (code, message) == (c_abi.BAD_ARGUMENT, f"LAT_CPU_ARCH: got sse9, expected one of {ARCHS}")
 
 
 @pytest.mark.parametrize(

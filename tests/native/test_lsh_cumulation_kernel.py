@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
-from native.kernel_build import DTYPES, NO_MEMORY, Guarded, Kernel, archs, pointer
+from native import c_abi
+from native.c_abi import DTYPES, NO_MEMORY, Guarded, Rows, pointer
 from native.kernel_checks import (
     HEAD_SIZES,
     MASKS,
+    WORDS,
+    apart,
     bad_sizes,
     cast,
     check_policy,
@@ -24,38 +26,18 @@ from native.kernel_checks import (
     run_into_guarded,
     set_field,
     token_mask,
+    without,
 )
 
 from lat_export.ops import OPS
 from lat_export.validation.sampled import Hashed, SampledCheck, check_node
 
-NAME = "lsh_cumulation"
 OP = OPS["LshCumulation"]
 LENGTHS = (1, 2, 5, 17, 33, 64, 65, 97, 257, 300)
-SIZES = ("batch", "tokens", "num_heads", "head_size", "num_hash", "hash_code_len")
+SIZES = ("batch", "tokens", "width", "num_heads", "num_hash", "hash_code_len")
 POINTERS = ("query", "key", "value", "attention_mask", "projection", "output")
 # Relative L2 of rows that no doubtful sign reaches: rounding of the sums, and of the output in half precision.
 ROUNDING = {torch.float32: 5e-7, torch.float16: 5e-4, torch.bfloat16: 4e-3}
-
-
-class Arguments(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in SIZES),
-        *((name, ctypes.c_void_p) for name in POINTERS),
-        ("dtype", ctypes.c_int32),
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp(NAME)
-
-
-@pytest.fixture(scope="module", params=archs())
-def kernel(request: pytest.FixtureRequest, folder: Path) -> Kernel:
-    opened = Kernel(NAME, folder, request.param)
-    assert opened.arch == request.param
-    return opened
 
 
 def inputs(
@@ -66,16 +48,16 @@ def inputs(
     return (*rows, token_mask(kind, batch, tokens), projection)
 
 
-def arguments(tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> Arguments:
-    (batch, tokens, width), heads = tensors[0].shape, tensors[4].shape[0]
-    sizes = (batch, tokens, heads, width // heads, *hashes)
-    return Arguments(*sizes, *map(pointer, tensors), None, DTYPES[tensors[0].dtype])
+def arguments(tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> c_abi.LshCumulation:
+    *rows, mask, projection = tensors
+    sizes = (*rows[0].shape, projection.shape[0], *hashes, DTYPES[projection.dtype])
+    return c_abi.LshCumulation(*sizes, *map(Rows.of, rows), Rows(), pointer(mask), pointer(projection))
 
 
 def call(
-    kernel: Kernel, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None
+    kernels: ctypes.CDLL, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None
 ) -> torch.Tensor:
-    return run_into_guarded(kernel, arguments(tensors, hashes), tensors[0], parallel)
+    return run_into_guarded(kernels, arguments(tensors, hashes), tensors[0], parallel)
 
 
 def check(output: torch.Tensor, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> SampledCheck:
@@ -89,88 +71,92 @@ def check(output: torch.Tensor, tensors: tuple[torch.Tensor, ...], hashes: tuple
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernel_is_the_tables(kernel: Kernel, dtype: torch.dtype) -> None:
+def test_kernel_is_the_tables(kernels: ctypes.CDLL, dtype: torch.dtype) -> None:
     seen = []
     for tokens, kind in itertools.product(LENGTHS, MASKS):
         tensors = cast(inputs(tokens, kind), dtype)
-        found = check(call(kernel, tensors), tensors, (5, 4))
+        found = check(call(kernels, tensors), tensors, (5, 4))
         if kind != "all padding":
             seen.append(found.rows)
     assert sum(seen) / len(seen) >= 0.98  # hardly any row is near a sign that may flip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_any_head_size_hashes_and_code_length(kernel: Kernel, dtype: torch.dtype) -> None:
+def test_any_head_size_hashes_and_code_length(kernels: ctypes.CDLL, dtype: torch.dtype) -> None:
     counts = itertools.cycle(itertools.product((1, 2, 3), ((1, 1), (2, 16), (9, 5), (13, 2), (1, 10))))
     for size, _ in itertools.product((*HEAD_SIZES, 1, 3, 65), range(3)):
         heads, hashes = next(counts)
         tensors = cast(inputs(33, "right", heads, size, hashes, batch=1), dtype)
-        check(call(kernel, tensors, hashes), tensors, hashes)
+        check(call(kernels, tensors, hashes), tensors, hashes)
 
 
-def test_full_size_hashes(kernel: Kernel) -> None:
+def test_full_size_hashes(kernels: ctypes.CDLL) -> None:
     """128 hashes; more heads than one wave; tables cleared whole and by row."""
     for tokens, hashes, heads in ((300, (128, 5), 2), (40, (20, 9), 7)):
         tensors = inputs(tokens, "left", heads, 20, hashes)
-        check(call(kernel, tensors, hashes), tensors, hashes)
+        check(call(kernels, tensors, hashes), tensors, hashes)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_numbers_of_few_bits_agree_with_the_reference(kernel: Kernel, dtype: torch.dtype) -> None:
+def test_numbers_of_few_bits_agree_with_the_reference(kernels: ctypes.CDLL, dtype: torch.dtype) -> None:
     """Projections are exact in every type, zeros among them: a zero is not above zero."""
     for tokens, kind in itertools.product(LENGTHS, MASKS):
         tensors = cast(tuple((t * 2).round() / 2 if t.is_floating_point() else t for t in inputs(tokens, kind)), dtype)
-        check_policy(OP, call(kernel, tensors), tensors, {"num_heads": 2, "num_hash": 5, "hash_code_len": 4})
+        check_policy(OP, call(kernels, tensors), tensors, {"num_heads": 2, "num_hash": 5, "hash_code_len": 4})
 
 
-def test_every_hash_counts(kernel: Kernel) -> None:
+def test_every_hash_counts(kernels: ctypes.CDLL) -> None:
     """One sign of one hash of one head changed: the output differs."""
     tensors = inputs(65, hashes=(9, 4))
-    before = call(kernel, tensors, (9, 4))
+    before = call(kernels, tensors, (9, 4))
     for column in (0, 17, 35):
         changed = tensors[4].clone()
         changed[1, :, column] *= -1
-        after = call(kernel, (*tensors[:3], tensors[3], changed), (9, 4))
+        after = call(kernels, (*tensors[:3], tensors[3], changed), (9, 4))
         assert torch.equal(after, before)  # both codes flip the bit: who meets whom stays
         changed[1, :, column] = 0
-        after = call(kernel, (*tensors[:4], changed), (9, 4))
+        after = call(kernels, (*tensors[:4], changed), (9, 4))
         assert torch.equal(after[..., :16], before[..., :16])
         assert not torch.allclose(after[..., 16:], before[..., 16:], atol=1e-3)
 
 
-def test_same_bits_for_any_threads(kernel: Kernel) -> None:
+def test_rows_may_lie_apart(kernels: ctypes.CDLL) -> None:
+    tensors = inputs(40, "right")
+    assert torch.equal(call(kernels, apart(tensors)), call(kernels, tensors))
+
+
+def test_same_bits_for_any_threads(kernels: ctypes.CDLL) -> None:
     tensors = inputs(600, "right", 3, 20)
-    check_same_bits(lambda opened, parallel: call(opened, tensors, (5, 4), parallel), kernel)
+    check_same_bits(lambda parallel: call(kernels, tensors, (5, 4), parallel))
 
 
-def test_zero_and_constant_rows_give_no_nan(kernel: Kernel) -> None:
+def test_zero_and_constant_rows_give_no_nan(kernels: ctypes.CDLL) -> None:
     rows, _, value, mask, projection = inputs(200)
     zero, one = torch.zeros_like(rows), torch.ones_like(rows)
     for query, key, v in ((zero, rows, value), (one, one, one), (zero, zero, zero)):
-        assert call(kernel, (query, key, v, mask, projection)).isfinite().all()
+        assert call(kernels, (query, key, v, mask, projection)).isfinite().all()
 
 
-def test_bad_arguments_are_refused_and_nothing_is_written(kernel: Kernel) -> None:
+def test_bad_arguments_are_refused_and_nothing_is_written(kernels: ctypes.CDLL) -> None:
     tensors, output = inputs(9), Guarded((3, 9, 32), torch.float32)
     good = arguments(tensors, (5, 4))
-    good.output = pointer(output.tensor)
+    good.output = Rows.of(output.tensor)
     for name, size in bad_sizes(SIZES):
-        check_refused(kernel, set_field(good, name, size), output, name)
-    check_refused(kernel, set_field(good, "hash_code_len", 17), output, "hash_code_len")
+        check_refused(kernels, set_field(good, name, size), output, f"{WORDS.get(name, name)}: got {size}")
+    check_refused(kernels, set_field(good, "hash_code_len", 17), output, "hash_code_len")
     for name in POINTERS:
-        check_refused(kernel, set_field(good, name, None), output, name)
+        check_refused(kernels, without(good, name), output, f"{name}: got a null pointer")
     for dtype in (-1, 3, 99):
-        check_refused(kernel, set_field(good, "dtype", dtype), output, "dtype")
-    check_refused(kernel, None, output, "args")
+        check_refused(kernels, set_field(good, "dtype", dtype), output, "dtype")
     for name, size in (("batch", 2**30), ("num_hash", 2**31 - 1)):
         product = set_field(set_field(good, "tokens", 2**30), name, size)
-        check_refused(kernel, product, output, "too large")
+        check_refused(kernels, product, output, "expected at most")
 
 
-def test_more_scratch_than_there_is(kernel: Kernel) -> None:
+def test_more_scratch_than_there_is(kernels: ctypes.CDLL) -> None:
     output = Guarded((3, 9, 32), torch.float32)
     huge = arguments(inputs(9), (5, 4))
-    huge.output, huge.tokens, huge.num_hash = pointer(output.tensor), 2**24, 2**17
-    status = kernel(huge)
-    assert (status.code, b"no memory" in status.message) == (NO_MEMORY, True)
+    huge.output, huge.tokens, huge.num_hash = Rows.of(output.tensor), 2**24, 2**16
+    code, message = c_abi.call(kernels, huge)
+    assert (code, "no memory" in message) == (NO_MEMORY, True)
     assert output.untouched()

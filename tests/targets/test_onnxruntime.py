@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,14 @@ import onnx_ir as ir
 import pytest
 
 from lat_export import native, onnx_file
+from lat_export.console import print_report
 from lat_export.errors import InputError, MissingError, ShapeError
 from lat_export.pipeline import Exported, export
 from lat_export.revalidation import revalidate
+from lat_export.targets.contract import WatchedRunner
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.targets.ort import best_model
-from lat_export.types import ModelSpec
+from lat_export.types import BODY, NATIVE, ModelSpec
 from lat_export.validation.report import NOT_RUN, PASSED
 
 Export = Callable[..., Exported]
@@ -70,6 +75,73 @@ def test_without_the_library_the_native_subject_is_not_run(native_bundle: Export
     verdicts = {subject.subject: subject.verdict for subject in revalidate(native_bundle.bundle.folder).subjects}
     assert verdicts[BODIES] == PASSED
     assert verdicts[NATIVE_OPS] == NOT_RUN
+
+
+def forms_of(made: Exported) -> dict[str, dict[str, str]]:
+    assert made.report is not None
+    return {subject.subject: subject.forms for subject in made.report.subjects}
+
+
+def test_the_report_says_what_ran_each_node_of_each_artifact(native_bundle: Exported) -> None:
+    """By name, from the sessions themselves: three of one bundle, of which one runs native."""
+    found = forms_of(native_bundle)
+    nodes = {f"layer.{i}.{op}" for i in range(3) for op in ("BandedWindowAttention", "GlobalTokenAttention")}
+    assert found[NATIVE_OPS] == dict.fromkeys(nodes, NATIVE)
+    for name in (BODIES, "model.onnx in onnxruntime (CPU, function bodies)"):
+        assert found[name] == dict.fromkeys(nodes, BODY)
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        print_report(native_bundle.report)  # type: ignore[arg-type]
+    assert shown.getvalue().count("6 lat nodes: 6 ran as body") == 2
+    assert shown.getvalue().count("6 lat nodes: 6 ran as native") == 1
+    assert "native ops: " not in shown.getvalue()
+
+
+@pytest.mark.usefixtures("no_native_ops")
+def test_where_native_ops_are_missing_the_report_says_so(native_bundle: Exported) -> None:
+    """Whatever the manifest promises."""
+    report = revalidate(native_bundle.bundle.folder)
+    assert set(native_bundle.bundle.forms.values()) == {NATIVE}
+    assert {form for subject in report.subjects for form in subject.forms.values()} == {BODY}
+    assert report.subjects[-1].forms == {}  # the one with native ops did not run
+    assert report.provenance.environment["native ops"].startswith("missing: every lat node runs as its ONNX function")
+
+
+def test_a_node_that_the_library_lacks_ran_as_a_body_among_native_ones(native_bundle: Exported, tmp_path: Path) -> None:
+    """The session is asked node by node: an op of another name, with its body, is not native because others are."""
+    program = ir.load(native_bundle.bundle.folder / "model.onnx")
+    (body,) = (f for f in program.functions.values() if f.name == "BandedWindowAttention")
+    program.functions[("lat", "FooAttention", "")] = other = body.clone()
+    other.name = "FooAttention"
+    (node,) = (node for node in program.graph if node.name == "layer.1.BandedWindowAttention")
+    node.op_type = "FooAttention"
+    ir.save(program, tmp_path / "model.onnx")
+    watched = native_bundle.bundle.forms
+    signature, library = native_bundle.bundle.signature, native.demand_ort_library()
+    ones = np.ones((1, 9), np.int64)
+    with open_runner(tmp_path / "model.onnx", signature, library, watched) as run:
+        assert isinstance(run, WatchedRunner)
+        assert run.forms == {}
+        run({"input_ids": ones * 5, "attention_mask": ones, "global_attention_mask": ones})
+        assert run.forms == {name: BODY if name == "layer.1.BandedWindowAttention" else NATIVE for name in watched}
+
+
+def test_watching_leaves_no_file(native_bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no run came to its end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bundle = native_bundle.bundle
+    ones = np.ones((1, 9), np.int64)
+    for calls in (0, 1, 2):
+        with open_runner(bundle.folder / "model.onnx", bundle.signature, watched=bundle.forms) as run:
+            for _ in range(calls):
+                run({"input_ids": ones * 5, "attention_mask": ones, "global_attention_mask": ones})
+    with (
+        pytest.raises(InputError),
+        open_runner(bundle.folder / "manifest.json", bundle.signature, watched=bundle.forms),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_best_model_is_the_one_that_runs_native(native_bundle: Exported) -> None:

@@ -75,7 +75,7 @@ def passed() -> Report:
     rows = tuple(row(f"B=1 N={2**power} padding=none", name) for power in range(9) for name in ("a", "b"))
     figures = (CaseFigures(rows[0].case, {"label agreement": 0.5}), CaseFigures(rows[2].case, {"label agreement": 1.0}))
     return Report(
-        (SubjectReport("model.onnx", rows, figures=figures, repeated=Repeated(3, ())),), {"layer.0.Op": "body"}
+        (SubjectReport("model.onnx", rows, figures=figures, repeated=Repeated(3, ()), forms={"layer.0.Op": "body"}),)
     )
 
 
@@ -92,29 +92,29 @@ def failed() -> Report:
     divergence = Divergence(("ort", "PyTorch"), "one", True, 1e-5, 1, ("MatMul m", "Add a"), 1e-9, inf, 2, probes)
     subjects = (
         SubjectReport("model.onnx", rows, left_out=1, layers=layers, repeated=Repeated(2, ("one",))),
-        SubjectReport("good.onnx", (row(),)),
+        SubjectReport("good.onnx", (row(),), forms={"layer.0.Op": "native", "layer.1.Op": "body"}),
         SubjectReport("engine", (), remark="no GPU"),
     )
-    return Report(subjects, {"layer.0.Op": "plugin"}, provenance(), divergence)
+    return Report(subjects, provenance(), divergence)
 
 
 def not_run() -> Report:
-    return Report((SubjectReport("engine", (), remark="no GPU"),), {})
+    return Report((SubjectReport("engine", (), remark="no GPU"),))
 
 
 def partial() -> Report:
-    return Report((*passed().subjects, *not_run().subjects), {})
+    return Report((*passed().subjects, *not_run().subjects))
 
 
 def unsteady() -> Report:
-    return Report((SubjectReport("engine", (row(),), repeated=Repeated(2, ("one",))),), {})
+    return Report((SubjectReport("engine", (row(),), repeated=Repeated(2, ("one",))),))
 
 
 def agreeing() -> Report:
-    return Report(passed().subjects, {}, divergence=Divergence(("a", "b"), "one", False, 1e-5))
+    return Report(passed().subjects, divergence=Divergence(("a", "b"), "one", False, 1e-5))
 
 
-REPORTS = (passed, failed, not_run, partial, unsteady, agreeing, lambda: Report((), {}))
+REPORTS = (passed, failed, not_run, partial, unsteady, agreeing, lambda: Report(()))
 
 
 def hostile(data: Any) -> Any:
@@ -327,7 +327,7 @@ def test_the_verdict_comes_first_in_words() -> None:
     assert headline(failed()) == "\u2715 Failed: 1 of 3 artifacts lost parity, 1 passed, 1 not run"
     assert headline(not_run()) == "\u2013 Not run: nothing is known of the artifact"
     assert headline(partial()) == "\u2013 Not run in full: 1 of 2 artifacts passed, 1 did not run"
-    assert headline(Report((), {})) == "\u2013 Not run: there was no artifact to check"
+    assert headline(Report(())) == "\u2013 Not run: there was no artifact to check"
 
 
 def test_what_did_not_run_is_never_called_passed() -> None:
@@ -361,7 +361,7 @@ def test_a_failed_report_says_where_and_why() -> None:
 def test_failures_come_first_and_long_tables_fold() -> None:
     rows = tuple(row(f"case {index}", relative_l2=1e-7 * index) for index in range(100))
     bad = row("the bad case", relative_l2=1.0, verdict=FAILED)
-    text = report_html(Report((SubjectReport("x", (*rows, bad)),), {}).to_json())
+    text = report_html(Report((SubjectReport("x", (*rows, bad)),)).to_json())
     table = text[text.index('id="cases"') :]
     assert table.index("the bad case") < table.index("<details>") < table.index("case 99") < table.index("case 98")
     assert "100 more comparisons, all passed" in table

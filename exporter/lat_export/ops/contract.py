@@ -7,6 +7,7 @@ PyTorch reference. The ONNX function body makes the node run where no native ker
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,11 @@ class Op:
     rules: tuple[Rule, ...] = field(default=(heads_divide_width,))
     output_dims: tuple[str, ...] = ()
     undefined_rows: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name in snake case, which its file, its folder of native code and its C and torch functions bear."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
 
     def __call__(self, *inputs: torch.Tensor, **attributes: Any) -> torch.Tensor:
         """Emit the node while torch.onnx traces, compute the reference otherwise."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from lat_export import native
 from lat_export.digest import file_sha256
 from lat_export.environment import environment
 from lat_export.stages.validate_sampled import check_sampled_nodes
@@ -29,10 +30,14 @@ def validate(
     """Compare every artifact of a bundle with its golden tensors.
 
     Args:
+        forms: what runs each `lat` node of the target's artifact, as its builder told.
         tell: called with the name of each artifact before it runs, and with progress.
     """
     subjects = target.subjects(folder, golden.signature, plan, scratch)
-    report = validate_subjects(subjects, sorted(folder.glob("model*")), forms, golden, judge, tell)
+    report = validate_subjects(subjects, sorted(folder.glob("model*")), golden, judge, tell)
+    # An engine does not tell; what its builder found in it cannot change.
+    ran = (replace(it, forms=forms) if it.rows and not it.forms else it for it in report.subjects)
+    report = replace(report, subjects=tuple(ran))
     return with_sampled_nodes(report, folder / PORTABLE_MODEL, golden, judge)
 
 
@@ -53,7 +58,6 @@ def with_sampled_nodes(
 def validate_subjects(
     subjects: list[Subject],
     files: list[Path],
-    forms: dict[str, str],
     golden: Golden,
     judge: Judge,
     tell: Callable[[str], None] = lambda _: None,
@@ -70,9 +74,9 @@ def validate_subjects(
         tell(subject.name)
         reports.append(check_subject(subject, golden, signature or golden.signature, judge, tell))
     provenance = Provenance(
-        environment=environment(),
+        environment={**environment(), "native ops": native.describe()},
         files={path.name: file_sha256(path) for path in files},
         golden=golden.provenance(),
         tolerances=judge.tolerances.to_json(),
     )
-    return Report(tuple(reports), forms, provenance)
+    return Report(tuple(reports), provenance)

@@ -21,6 +21,21 @@ Runner = Callable[[dict[str, "np.ndarray[Any, Any]"]], dict[str, "np.ndarray[Any
 
 
 @dataclass(frozen=True)
+class WatchedRunner:
+    """A runner that can tell what ran its `lat` nodes.
+
+    Attributes:
+        forms: a form by node name; filled by the first run.
+    """
+
+    call: Runner
+    forms: dict[str, str]
+
+    def __call__(self, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        return self.call(inputs)
+
+
+@dataclass(frozen=True)
 class BuildPlan:
     """Sizes that an artifact is built for.
 
@@ -40,7 +55,7 @@ class Built:
     """An artifact on disk, or none where the portable model is the artifact.
 
     Attributes:
-        forms: for each `lat` node by name, what runs it: "body", "native" or "plugin".
+        forms: for each `lat` node by name, what runs it: `BODY`, `NATIVE` or `PLUGIN` of `lat_export.types`.
         details: versions and figures of the build, for the manifest.
         warnings: what the builder said that the user should know.
     """

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError, MissingError, ShapeError, first_line
-from lat_export.targets.contract import BuildPlan, Runner, Subject
-from lat_export.targets.onnxruntime_session import session
+from lat_export.targets.contract import BuildPlan, Runner, Subject, WatchedRunner
+from lat_export.targets.lowering import lat_nodes
+from lat_export.targets.onnxruntime_session import WatchedSession, session
 from lat_export.targets.tensorrt_run import open_engine
 from lat_export.types import Range, Signature
 
@@ -86,14 +87,15 @@ def foreign_subject(engine: Path, signature: Signature, names: Names) -> tuple[S
 
 @contextmanager
 def _open_onnx(engine: Path, signature: Signature, names: Names) -> Iterator[Runner]:
-    opened = session(engine)
     inputs, outputs = _onnx_ports(engine)
+    with WatchedSession(engine, None, lat_nodes(engine)) as opened:
 
-    def call(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        wanted = [port.name for port in outputs]
-        return dict(zip(wanted, opened.run(wanted, arrays), strict=True))
+        def call(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            wanted = [port.name for port in outputs]
+            return dict(zip(wanted, opened.run(wanted, arrays), strict=True))
 
-    yield _renamed(call, inputs, [port.name for port in outputs], signature, names)
+        renamed = _renamed(call, inputs, [port.name for port in outputs], signature, names)
+        yield WatchedRunner(renamed, opened.forms)
 
 
 def _onnx_ports(engine: Path) -> tuple[list[Port], list[Port]]:

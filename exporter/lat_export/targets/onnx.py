@@ -7,14 +7,14 @@ from pathlib import Path
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Subject, Target
 from lat_export.targets.lowering import lat_nodes
 from lat_export.targets.onnxruntime_session import open_runner
-from lat_export.types import Signature
+from lat_export.types import BODY, Signature
 
 
 def portable_subject(folder: Path, signature: Signature) -> Subject:
     """The portable model in stock onnxruntime, no code of ours in it; it takes every size."""
     return Subject(
         name=f"{PORTABLE_MODEL} in onnxruntime (CPU, function bodies)",
-        open=lambda: open_runner(folder / PORTABLE_MODEL, signature),
+        open=lambda: open_runner(folder / PORTABLE_MODEL, signature, watched=lat_nodes(folder / PORTABLE_MODEL)),
         plan=BuildPlan({}),
     )
 
@@ -26,7 +26,7 @@ class OnnxTarget(Target):
     title = "ONNX"
 
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
-        return Built(None, 0.0, dict.fromkeys(lat_nodes(lowered), "body"))
+        return Built(None, 0.0, dict.fromkeys(lat_nodes(lowered), BODY))
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
         return [portable_subject(folder, signature)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +35,25 @@ class LatCall:
 class OnnxValues:
     """One side: an ONNX model, cut back for every run to what the wanted values need.
 
+    Args:
+        native_ops: library whose ops run in place of function bodies.
+        made_from: the model that onnxruntime optimised to this one.
+
     Attributes:
         name: for reports.
         steps: its graph.
         values: all values that its nodes make.
     """
 
-    def __init__(self, model: Path, name: str | None = None) -> None:
-        self.name = name or f"{model.name} in onnxruntime (CPU)"
-        self._model = model
+    def __init__(
+        self, model: Path, name: str | None = None, native_ops: Path | None = None, made_from: Path | None = None
+    ) -> None:
+        where = "CPU, native ops" if native_ops else "CPU"
+        self.name = name or f"{model.name} in onnxruntime ({where})"
+        self._model, self._native_ops = model, native_ops
         self.steps = steps_of(_load(model))
+        if made_from is not None:
+            self.steps = _named_as_in(self.steps, steps_of(_load(made_from)))
         self.values = frozenset(value for step in self.steps.steps for value in step.outputs)
 
     def __call__(
@@ -52,7 +61,7 @@ class OnnxValues:
     ) -> dict[str, np.ndarray[Any, Any]]:
         if not wanted:
             return {}
-        opened = session_of_part(self.cut_back(wanted), self._model.parent)
+        opened = session_of_part(self.cut_back(wanted), self._model.parent, self._native_ops)
         given = {value.name: inputs[value.name].astype(_dtype(value.type)) for value in opened.get_inputs()}
         return dict(zip(wanted, opened.run(list(wanted), given), strict=True))
 
@@ -106,6 +115,18 @@ def steps_of(program: onnx_ir.Model) -> Steps:
         tuple(str(value.name) for value in program.graph.outputs),
         frozenset(whole_numbers),
     )
+
+
+def _named_as_in(steps: Steps, original: Steps) -> Steps:
+    """A fused node gives what the last of the nodes gave that it stands for, and keeps that value's name: it is known
+    by that node here, so that a search can tell that both sides have the value."""
+    makers = {value: step for step in original.steps for value in step.outputs}
+
+    def named(step: Step) -> Step:
+        maker = next((makers[value] for value in step.outputs if value in makers), step)
+        return replace(step, name=maker.name, op=maker.op)
+
+    return replace(steps, steps=tuple(map(named, steps.steps)))
 
 
 def _step(node: onnx_ir.Node, made: set[onnx_ir.Value]) -> Step:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lat_export import native
 from lat_export.errors import InputError, MissingError, first_line
-from lat_export.targets.contract import Runner
-from lat_export.types import Signature
+from lat_export.ops import OPS
+from lat_export.targets.contract import Runner, WatchedRunner
+from lat_export.types import BODY, NATIVE, Signature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +24,17 @@ SEVERITY_ERROR = 3
 
 
 def session(
-    model: Path, optimised_copy: Path | None = None, native_ops: Path | None = None
+    model: Path,
+    optimised_copy: Path | None = None,
+    native_ops: Path | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A CPU session.
 
     Args:
         optimised_copy: where to save what onnxruntime made of the graph.
         native_ops: library whose ops run in place of function bodies.
+        profile: how the name of a profile of its runs starts.
     """
     import onnxruntime
 
@@ -35,6 +42,9 @@ def session(
     options.log_severity_level = SEVERITY_ERROR
     if native_ops is not None:
         _register(options, native_ops)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if optimised_copy is not None:
         # Extended, not all: layout changes of the last level tie the file to this machine's processor.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -58,26 +68,83 @@ def _register(options: onnxruntime.SessionOptions, native_ops: Path) -> None:
         ) from error
 
 
-def session_of_part(program: onnx_ir.Model, weights_folder: Path) -> onnxruntime.InferenceSession:
+def session_of_part(
+    program: onnx_ir.Model, weights_folder: Path, native_ops: Path | None = None
+) -> onnxruntime.InferenceSession:
     """A CPU session over a model in memory, whose external weights lie in `weights_folder`."""
     import onnx_ir
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SEVERITY_ERROR
+    if native_ops is not None:
+        _register(options, native_ops)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
     model = onnx_ir.to_proto(program).SerializeToString()
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
-def open_runner(model: Path, signature: Signature, native_ops: Path | None = None) -> Iterator[Runner]:
-    """A runner over `model`; every input is checked against the signature before it reaches the session."""
-    opened = session(model, native_ops=native_ops)
+def open_runner(
+    model: Path, signature: Signature, native_ops: Path | None = None, watched: Iterable[str] = ()
+) -> Iterator[Runner]:
+    """A runner over `model`; every input is checked against the signature before it reaches the session.
+
+    Args:
+        native_ops: library whose ops run in place of function bodies.
+        watched: names of `lat` nodes; after its first run the runner's `forms` tells what ran each.
+    """
     names = [spec.name for spec in signature.outputs]
+    with WatchedSession(model, native_ops, watched) as opened:
 
-    def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        signature.check_inputs(inputs)
-        return dict(zip(names, opened.run(names, inputs), strict=True))
+        def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            signature.check_inputs(inputs)
+            return dict(zip(names, opened.run(names, inputs), strict=True))
 
-    yield run
+        yield WatchedRunner(run, opened.forms)
+
+
+class WatchedSession(AbstractContextManager["WatchedSession"]):
+    """A CPU session that notes what ran its `lat` nodes in the first run that ends well.
+
+    onnxruntime's profile of that run is asked, not the library's presence: a node that a kernel ran is in it under its
+    own name and op; of one that was inlined, only the nodes of its body are.
+
+    Attributes:
+        forms: a form by node name; empty before the first run.
+    """
+
+    def __init__(self, model: Path, native_ops: Path | None, watched: Iterable[str]) -> None:
+        self.forms: dict[str, str] = {}
+        self._watched = tuple(watched)
+        self._scratch = TemporaryDirectory(prefix="lat-export-")
+        try:
+            profile = Path(self._scratch.name) / "profile" if self._watched else None
+            self._session = session(model, native_ops=native_ops, profile=profile)
+        except BaseException:
+            self._scratch.cleanup()
+            raise
+        self._profiling = profile is not None
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        found: list[np.ndarray[Any, Any]] = self._session.run(names, inputs)
+        if self._profiling:
+            native_nodes = _native_nodes(self._end_of_profile())
+            self.forms.update({name: NATIVE if name in native_nodes else BODY for name in self._watched})
+        return found
+
+    def _end_of_profile(self) -> Path:
+        self._profiling = False
+        return Path(self._session.end_profiling())
+
+    def __exit__(self, *_: object) -> None:
+        if self._profiling:
+            self._end_of_profile()
+        self._scratch.cleanup()
+
+
+def _native_nodes(profile: Path) -> set[str]:
+    """Names of the nodes that ran as `lat` ops."""
+    events = json.loads(profile.read_text())
+    nodes = [event for event in events if event.get("cat") == "Node" and event["args"].get("op_name") in OPS]
+    return {str(node["name"]).removesuffix("_kernel_time") for node in nodes}

@@ -10,15 +10,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from lat_export.native import demand_ort_library, ort_library
+from lat_export.native import demand_ort_library, ort_library, why_not_used
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Subject, Target
 from lat_export.targets.lowering import lat_nodes
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner, session
-from lat_export.types import Signature
+from lat_export.types import BODY, NATIVE, Signature
 
 OPTIMISED_MODEL = "model.ort.onnx"
-NATIVE, BODY = "native", "body"
 
 
 class OrtTarget(Target):
@@ -41,12 +40,14 @@ class OrtTarget(Target):
             time.perf_counter() - started,
             {name: NATIVE if name in kept else BODY for name in lat_nodes(lowered)},
             {"onnxruntime": onnxruntime.__version__, "optimisation": "extended"},
+            _warnings(),
         )
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
+        nodes = lat_nodes(folder / PORTABLE_MODEL)
         optimised = Subject(
             name=f"{OPTIMISED_MODEL} in onnxruntime (CPU, function bodies)",
-            open=lambda: open_runner(folder / OPTIMISED_MODEL, signature),
+            open=lambda: open_runner(folder / OPTIMISED_MODEL, signature, watched=nodes),
             plan=BuildPlan({}),
         )
         subjects = [portable_subject(folder, signature), optimised]
@@ -55,7 +56,7 @@ class OrtTarget(Target):
             model = OPTIMISED_MODEL if kept else PORTABLE_MODEL
             native = Subject(
                 name=f"{model} in onnxruntime (CPU, native ops)",
-                open=lambda: open_runner(folder / model, signature, demand_ort_library()),
+                open=lambda: open_runner(folder / model, signature, demand_ort_library(), nodes),
                 plan=BuildPlan({}),
             )
             subjects.append(native)
@@ -74,6 +75,15 @@ def best_model(folder: Path, forms: dict[str, str], native_ops: Path | None) -> 
     if not optimised.is_file() or (native_ops and bodies_only):
         return folder / PORTABLE_MODEL
     return optimised
+
+
+def _warnings() -> tuple[str, ...]:
+    """Native ops that are there, and cannot be used."""
+    unusable = why_not_used()
+    if unusable is None:
+        return ()
+    expected = f", expected {unusable.expected}" if unusable.expected else ""
+    return (f"every lat node runs as its body: {unusable.what} (got {unusable.got}{expected}; {unusable.hint})",)
 
 
 def _append_bodies(model: Path, optimised: Path) -> None:

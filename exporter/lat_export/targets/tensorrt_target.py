@@ -22,7 +22,7 @@ from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner
-from lat_export.types import Signature
+from lat_export.types import BODY, PLUGIN, Signature
 
 MOST_GLOBALS = 3840
 
@@ -92,7 +92,7 @@ class TensorRTTarget(Target):
         return Built(
             self.engine_file,
             time.perf_counter() - started,
-            {name: "plugin" if name in plugin_nodes else "body" for name in nodes},
+            {name: PLUGIN if name in plugin_nodes else BODY for name in nodes},
             {
                 self.module: answer["version"],
                 "profile": {name: str(sizes) for name, sizes in plan.sizes.items()},
@@ -111,7 +111,7 @@ class TensorRTTarget(Target):
         def open_lowered() -> AbstractContextManager[Runner]:
             if plan.graph_sha256 not in (None, file_sha256(lowered)):
                 raise MissingError("this version of lat-export lowers to another graph than the engine was built from")
-            return open_runner(lowered, signature)
+            return open_runner(lowered, signature, watched=lat_nodes(folder / PORTABLE_MODEL))
 
         return [
             portable_subject(folder, signature),

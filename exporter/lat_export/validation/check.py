@@ -113,6 +113,7 @@ def check_subject(
                     told = time.perf_counter()
                     tell(f"{subject.name}: case {index + 1} of {len(goldens)}")
             repeated = _repeat(run, goldens, digests, judge.repeat)
+            forms = dict(getattr(run, "forms", {})) if rows else {}
     except MissingError as error:
         return SubjectReport(subject.name, (), remark=f"{subject.if_not_run}: {error.what}")
     return SubjectReport(
@@ -123,6 +124,7 @@ def check_subject(
         seconds=round(time.perf_counter() - started, 3),
         figures=tuple(figures),
         repeated=repeated,
+        forms=forms,
     )
 
 

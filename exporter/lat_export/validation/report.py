@@ -12,7 +12,7 @@ from typing import Any
 
 from lat_export.validation.compare import HISTOGRAM_DECADES
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
@@ -108,6 +108,7 @@ class SubjectReport:
         repeated: None where it was not asked for.
         layers: the error after each layer for one case, where it was asked for.
         sampled: of each node of sampled attention.
+        forms: what ran each `lat` node, by name, as the engine itself told; empty where it did not run.
     """
 
     subject: str
@@ -119,6 +120,7 @@ class SubjectReport:
     repeated: Repeated | None = None
     layers: tuple[LayerError, ...] = ()
     sampled: tuple[SampledNode, ...] = ()
+    forms: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -189,14 +191,9 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """All artifacts of one bundle, or one engine that came from elsewhere.
-
-    Attributes:
-        forms: what runs each `lat` node in the target's artifact.
-    """
+    """All artifacts of one bundle, or one engine that came from elsewhere."""
 
     subjects: tuple[SubjectReport, ...]
-    forms: dict[str, str]
     provenance: Provenance = field(default_factory=Provenance)
     divergence: Divergence | None = None
 
@@ -224,7 +221,6 @@ class Report:
             "report": REPORT_VERSION,
             "verdict": self.verdict,
             **asdict(self.provenance),
-            "forms": self.forms,
             "histogram_decades": list(HISTOGRAM_DECADES),
             "subjects": [{**asdict(subject), "verdict": subject.verdict} for subject in self.subjects],
             "divergence": None if self.divergence is None else asdict(self.divergence),

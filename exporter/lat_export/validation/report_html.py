@@ -61,7 +61,7 @@ def report_html(report: dict[str, Any]) -> str:
         error_section(report["subjects"]),
         case_section(report),
         tolerance_section(report),
-        form_section(report["forms"]),
+        form_section(report["subjects"]),
         golden_section(report["golden"]),
         machine_section(report["environment"]),
         digest_section(report["files"]),

@@ -113,22 +113,31 @@ def _all(name: str) -> str:
     return "all" if name == "*" else name
 
 
-def form_section(forms: dict[str, str]) -> Markup:
-    """What runs each lat node: counts, and the nodes by name."""
-    if not forms:
-        return section("forms", "Attention nodes", element("p", "Not recorded, or the model has no lat nodes."))
-    counts = Counter((name.rpartition(".")[2], form) for name, form in forms.items())
+def form_section(subjects: list[dict[str, Any]]) -> Markup:
+    """What ran each lat node of each artifact: counts, and the nodes by name."""
+    ran = [subject for subject in subjects if subject["forms"]]
+    if not ran:
+        return section("forms", "Attention nodes", element("p", "Nothing ran, or the model has no lat nodes."))
+    counts = [
+        (subject["subject"], code(op), form, str(count))
+        for subject in ran
+        for (op, form), count in Counter(
+            (name.rpartition(".")[2], form) for name, form in subject["forms"].items()
+        ).items()
+    ]
+    nodes = dict.fromkeys(name for subject in ran for name in subject["forms"])
+    each = table(
+        "form of each node",
+        ("node", *(subject["subject"] for subject in ran)),
+        ([code(name), *(subject["forms"].get(name, "") for subject in ran)] for name in nodes),
+        css="worded",
+    )
     return section(
         "forms",
         "Attention nodes",
-        element("p", f"What runs the {counted(len(forms), 'lat node')} in the target's artifact."),
-        table(
-            "forms of lat nodes",
-            ("op", "runs as", "nodes"),
-            ((code(op), form, str(count)) for (op, form), count in counts.items()),
-            ("nodes",),
-        ),
-        folded("Node by node", facts("form of each node", ((name, form) for name, form in forms.items()))),
+        element("p", "What ran each lat node, as the engine itself told after its first run."),
+        table("forms of lat nodes", ("artifact", "op", "ran as", "nodes"), counts, ("nodes",)),
+        folded("Node by node", each),
     )
 
 

@@ -1,9 +1,8 @@
 // Pieces of work on the caller's threads, each with scratch of its own.
 #pragma once
 
-#include "block_memory.h"
-#include "block_vector.h"
-#include "kernel_abi.h"
+#include "common/kernel_abi.h"
+#include "common/vector.h"
 
 namespace lat::LAT_ARCH {
 
@@ -11,14 +10,14 @@ inline constexpr int64_t kMostWorkers = 256;
 
 // Workers for a call: each takes the next piece until none is left. What a piece computes depends on its index alone,
 // so the number of workers never shows in the result.
-inline int64_t workers_for(const lat_parallel* parallel, int64_t pieces) {
-  if (parallel == nullptr || parallel->threads <= 1) return 1;
-  return smaller(smaller(parallel->threads, kMostWorkers), pieces > 0 ? pieces : 1);
+inline int64_t workers_for(const lat_parallel& parallel, int64_t pieces) {
+  if (parallel.threads <= 1) return 1;
+  return smaller_of(smaller_of(parallel.threads, kMostWorkers), pieces > 0 ? pieces : 1);
 }
 
 // Runs `piece(index, scratch)` for every index below `pieces`; `scratch` has `floats` floats for each worker.
 template <class Piece>
-inline void for_each_piece(const lat_parallel* parallel, int64_t pieces, float* scratch, int64_t floats,
+inline void for_each_piece(const lat_parallel& parallel, int64_t pieces, float* scratch, int64_t floats,
                            const Piece& piece) {
   struct Work {
     const Piece* piece;
@@ -38,7 +37,7 @@ inline void for_each_piece(const lat_parallel* parallel, int64_t pieces, float* 
   if (workers == 1) {
     task(&work, 0);
   } else {
-    parallel->run(parallel->pool, workers, task, &work);
+    parallel.run(parallel.pool, workers, task, &work);
   }
 }
 
