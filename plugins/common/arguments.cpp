@@ -66,6 +66,13 @@ void ArgumentCheck::pointer(const char* name, const void* value) {
     fail(status_, LAT_BAD_ARGUMENT, "%s: got a null pointer, expected an address", name);
 }
 
+void ArgumentCheck::convolution(int64_t num_heads, int64_t taps) {
+  size("taps", taps);
+  if (passed() && taps % 2 == 0)
+    fail(status_, LAT_BAD_ARGUMENT, "taps: got K=%" PRId64 ", expected an odd number, which keeps the length", taps);
+  elements("conv_weight", num_heads, taps);
+}
+
 void ArgumentCheck::elements(const char* name, int64_t a, int64_t b, int64_t c, int64_t d) {
   int64_t count = 0;
   if (passed() && (__builtin_mul_overflow(a, b, &count) || __builtin_mul_overflow(count, c, &count) ||

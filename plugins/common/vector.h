@@ -134,6 +134,10 @@ inline Integers lane_numbers() {
   return numbers;
 }
 
+inline void clear(float* numbers, int64_t count) {
+  std::memset(numbers, 0, static_cast<std::size_t>(count) * sizeof(float));
+}
+
 inline int64_t smaller_of(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t pieces(int64_t count, int64_t piece) { return (count + piece - 1) / piece; }

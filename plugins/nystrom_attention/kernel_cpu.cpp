@@ -23,8 +23,6 @@ namespace {
 constexpr int kIterations = 6;    // PINV_ITERATIONS of the contract
 constexpr int64_t kPartial = 32;  // rows that are added up before their sum joins a longer one, which rounds less
 
-void clear(float* floats, int64_t count) { std::memset(floats, 0, static_cast<std::size_t>(count) * sizeof(float)); }
-
 // Pass 1.
 void find_means(const Plan& plan, int64_t b, int64_t landmark, float* landmarks, float* scratch) {
   const auto& args = plan.args;
@@ -164,22 +162,20 @@ class Output {
       : plan_(plan),
         args_(plan.args),
         at_(at),
-        h_(head % args_.num_heads),
         query_(plan.rows(args_.query, head)),
-        value_(plan.rows(args_.value, head)),
         output_(plan.rows(args_.output, head)),
         attention_(scratch, plan.head_size),
         rows_(scratch + plan.attention_floats()),
-        taps_(rows_ + kPanelRows * plan.padded),
-        values_(taps_ + plan.padded_taps()) {}
+        convolution_(args_, head % args_.num_heads, plan.rows(args_.value, head), plan.padded,
+                     rows_ + kPanelRows * plan.padded) {}
 
   void write(int64_t start) {
     const int64_t end = smaller_of(start + kBlock, args_.tokens);
-    if (args_.conv_weight != nullptr) load_convolution(start, end);
+    convolution_.load(start, end);
     for (int64_t first = start; first < end; first += kPanelRows) {
       const int64_t count = smaller_of(kPanelRows, end - first);
       attend(first, count);
-      if (args_.conv_weight != nullptr) convolve(first - start, count);
+      convolution_.add(first - start, count, rows_);
       for (int64_t i = 0; i < count; ++i) output_.write(first + i, rows_ + i * plan_.padded);
     }
   }
@@ -197,35 +193,13 @@ class Output {
     attention_.finish(rows_, padded, count);
   }
 
-  // Taps of the head between zeros; values from half_taps rows before `start` on, zeros beyond both ends.
-  void load_convolution(int64_t start, int64_t end) {
-    const int64_t half = plan_.half_taps, padded = plan_.padded;
-    clear(taps_, plan_.padded_taps());
-    Rows(args_.dtype, args_.conv_weight, args_.taps, args_.taps / 2 - half, 2 * half + 1)
-        .read(h_, taps_ + kTapsRows - 1);
-    const int64_t before = larger_of(0, half - start), after = larger_of(0, end + half - args_.tokens);
-    const int64_t rows = end - start + 2 * half - before - after;
-    clear(values_, before * padded);
-    value_.read(start - half + before, rows, values_ + before * padded, padded);
-    clear(values_ + (before + rows) * padded, after * padded);
-  }
-
-  void convolve(int64_t from, int64_t count) {
-    const int64_t taps = 2 * plan_.half_taps + 1, padded = plan_.padded;
-    for (int64_t i = 0; i < count; i += kTapsRows) {
-      const int64_t rows = smaller_of(kTapsRows, count - i);
-      multiply<Sum::add>(rows, padded, taps + rows - 1, {taps_ + kTapsRows - 1, -1, 1},
-                         {values_ + (from + i) * padded, padded}, {rows_ + i * padded, padded});
-    }
-  }
-
   const Plan& plan_;
   const lat_nystrom_attention_args& args_;
   const Landmarks& at_;
-  int64_t h_;
-  Rows query_, value_, output_;
+  Rows query_, output_;
   RowAttention attention_;
-  float *rows_, *taps_, *values_;
+  float* rows_;
+  ValueConvolution convolution_;
 };
 
 bool check(const lat_nystrom_attention_args& args, lat_status& status) {
@@ -236,13 +210,7 @@ bool check(const lat_nystrom_attention_args& args, lat_status& status) {
   if (check.passed() && args.tokens % args.num_landmarks != 0)
     fail(status, LAT_BAD_ARGUMENT, "num_landmarks: got N=%lld, L=%lld, expected N %% L == 0",
          static_cast<long long>(args.tokens), static_cast<long long>(args.num_landmarks));
-  if (args.conv_weight != nullptr) {
-    check.size("taps", args.taps);
-    if (check.passed() && args.taps % 2 == 0)
-      fail(status, LAT_BAD_ARGUMENT, "taps: got K=%lld, expected an odd number, which keeps the length",
-           static_cast<long long>(args.taps));
-    check.elements("conv_weight", args.num_heads, args.taps);
-  }
+  if (args.conv_weight != nullptr) check.convolution(args.num_heads, args.taps);
   check.elements("landmark matrices", args.batch, args.num_heads, args.num_landmarks, args.num_landmarks);
   return check.passed();
 }

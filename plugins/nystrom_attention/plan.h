@@ -5,6 +5,7 @@
 #include "common/panel.h"
 #include "common/row_attention.h"
 #include "common/storage.h"
+#include "common/value_convolution.h"
 #include "nystrom_attention/kernel.h"
 
 namespace lat::LAT_ARCH {
@@ -13,7 +14,6 @@ inline constexpr int64_t kBlock = 4 * kPanelRows;              // rows of one pi
 inline constexpr int64_t kChunk = 128;                         // keys, or landmarks, that an attention takes at a time
 inline constexpr int64_t kSegment = 1024;                      // fewest keys of one piece of the pass over keys
 inline constexpr int64_t kMostSegments = 8;                    // of one head; at most kMostParts
-inline constexpr int64_t kTapsRows = tile_rows(kTileVectors);  // rows of one product of the convolution
 
 struct Plan {
   explicit Plan(const lat_nystrom_attention_args& args)
@@ -29,8 +29,6 @@ struct Plan {
         segments(smaller_of(kMostSegments, pieces(args.tokens, kSegment))),
         segment_keys(pieces(args.tokens, segments)),
         blocks(pieces(args.tokens, kBlock)),
-        // Taps further out than the sequence is long meet only zeros.
-        half_taps(args.conv_weight == nullptr ? 0 : smaller_of(args.taps / 2, args.tokens - 1)),
         scale(1.0f / __builtin_sqrtf(static_cast<float>(head_size))) {}
 
   // Of one head: see Landmarks.
@@ -43,10 +41,8 @@ struct Plan {
   int64_t attention_floats() const { return RowAttention::floats(head_size, kChunk); }
   int64_t key_floats() const { return attention_floats() + KeyChunk::floats(head_size, kChunk); }
   int64_t inverse_floats() const { return 4 * landmarks * padded_landmarks + landmarks * padded; }
-  int64_t padded_taps() const { return round_up(2 * half_taps + 1 + 2 * (kTapsRows - 1), 16); }
-  int64_t halo_rows() const { return kBlock + 2 * half_taps + kTapsRows; }
   int64_t output_floats() const {
-    return attention_floats() + kPanelRows * padded + padded_taps() + halo_rows() * padded;
+    return attention_floats() + kPanelRows * padded + ValueConvolution::floats(args, kBlock, padded);
   }
   int64_t scratch_floats() const {
     int64_t most = larger_of(mean_floats(), head_size * kPanelRows);
@@ -61,7 +57,7 @@ struct Plan {
 
   const lat_nystrom_attention_args& args;
   int64_t heads, width, head_size, padded, landmarks, padded_landmarks, panels, rows_per_landmark, segments,
-      segment_keys, blocks, half_taps;
+      segment_keys, blocks;
   float scale;
 };
 

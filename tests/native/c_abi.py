@@ -26,6 +26,7 @@ GlobalTokenAttention = KERNELS["GlobalTokenAttention"].arguments
 NystromAttention = KERNELS["NystromAttention"].arguments
 LshCumulation = KERNELS["LshCumulation"].arguments
 BernoulliExpectation = KERNELS["BernoulliExpectation"].arguments
+FullAttention = KERNELS["FullAttention"].arguments
 
 ENTRIES = {kernel.arguments: kernel.entry for kernel in KERNELS.values()}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from native import test_bernoulli_expectation_kernel as bernoulli
+from native import test_full_attention_kernel as full
 from native import test_longformer_kernels as longformer
 from native import test_lsh_cumulation_kernel as lsh
 from native import test_nystrom_attention_kernel as nystrom
@@ -70,6 +71,11 @@ CASES = {
         MASKS,
         lambda kind, tokens: (bernoulli.inputs(tokens, kind), {"num_heads": 2, "hash_code_len": 9}),
         lambda output, tensors, options: check_policy(bernoulli.OP, output, tensors, options),
+    ),
+    "FullAttention": Cases(
+        MASKS,
+        lambda kind, tokens: (full.inputs(tokens, kind, taps=5), {"num_heads": 2}),
+        lambda output, tensors, options: check_policy(full.OP, output, tensors, options),
     ),
 }
 
