@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -55,6 +57,22 @@ def native_bundle(exported: Export) -> Exported:
     if native.ort_library() is None:
         pytest.skip(f"no native ops for onnxruntime: {native.ADVICE}")
     return exported("fill-mask", "ort")
+
+
+@pytest.mark.parametrize(
+    ("family", "gelu"), [("longformer", "BiasGelu"), ("nystromformer", "FastGelu"), ("yoso", "BiasGelu")]
+)
+def test_onnxruntime_fuses_every_layer(family: str, gelu: str, exported: Export) -> None:
+    """Two residual sums with their LayerNorm, and one activation with its bias, a layer; all products stay six."""
+    bundle = exported("feature-extraction", "ort", family=family).bundle
+    layers = json.loads((bundle.folder / "config.json").read_text())["num_hidden_layers"]
+    fused = bundle.manifest["build"]["fused"]
+    assert fused["SkipLayerNormalization"] >= 2 * layers
+    assert fused[gelu] == layers
+    left = Counter(node.op_type for node in ir.load(bundle.folder / "model.ort.onnx").graph)
+    assert (left["Erf"], left["Tanh"], left["Pow"]) == (0, 0, 0)
+    assert left["LayerNormalization"] <= 1  # of the embeddings
+    assert left["MatMul"] == 6 * layers
 
 
 def test_optimised_model_with_native_ops_keeps_nodes_and_bodies(native_bundle: Exported) -> None:

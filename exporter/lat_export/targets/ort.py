@@ -8,6 +8,7 @@ that; `best_model` then takes the portable model on a machine that has them.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 from lat_export.native import demand_ort_library, ort_library, why_not_used
@@ -18,6 +19,7 @@ from lat_export.targets.onnxruntime_session import open_runner, session
 from lat_export.types import BODY, NATIVE, Signature
 
 OPTIMISED_MODEL = "model.ort.onnx"
+ORT_DOMAIN = "com.microsoft"
 
 
 class OrtTarget(Target):
@@ -39,7 +41,7 @@ class OrtTarget(Target):
             OPTIMISED_MODEL,
             time.perf_counter() - started,
             {name: NATIVE if name in kept else BODY for name in lat_nodes(lowered)},
-            {"onnxruntime": onnxruntime.__version__, "optimisation": "extended"},
+            {"onnxruntime": onnxruntime.__version__, "optimisation": "extended", "fused": _fused_nodes(optimised)},
             _warnings(),
         )
 
@@ -84,6 +86,13 @@ def _warnings() -> tuple[str, ...]:
         return ()
     expected = f", expected {unusable.expected}" if unusable.expected else ""
     return (f"every lat node runs as its body: {unusable.what} (got {unusable.got}{expected}; {unusable.hint})",)
+
+
+def _fused_nodes(optimised: Path) -> dict[str, int]:
+    """How often each of onnxruntime's own fusions fired, by the op that it put in place of others."""
+    import onnx_ir as ir
+
+    return dict(Counter(node.op_type for node in ir.load(optimised).graph if node.domain == ORT_DOMAIN).most_common())
 
 
 def _append_bodies(model: Path, optimised: Path) -> None:
