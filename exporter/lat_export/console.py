@@ -83,8 +83,9 @@ def print_report(report: Report, rest: str = "report.json has all") -> None:
                 _out(f"{left} more rows passed: {rest}")
             _out(*_task_figures(subject), *_sampled(subject), *_repeated(subject), *_forms(subject))
     _out("", _verdicts(report))
-    if not any(NATIVE in subject.forms.values() for subject in report.subjects):
-        _out(f"native ops: {report.provenance.environment.get('native ops', 'not looked for')}")
+    native_ops = report.provenance.environment.get("native ops")
+    if native_ops and not any(NATIVE in subject.forms.values() for subject in report.subjects):
+        _out(f"native ops: {native_ops}")
 
 
 def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:

@@ -78,7 +78,7 @@ def row(index: int, verdict: str = "passed") -> Row:
 
 
 def printed(capsys: pytest.CaptureFixture[str], rows: list[Row], **more: Any) -> str:
-    print_report(Report((SubjectReport("model.onnx", tuple(rows), **more),), {}))
+    print_report(Report((SubjectReport("model.onnx", tuple(rows), **more),)))
     return capsys.readouterr().out
 
 

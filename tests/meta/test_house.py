@@ -52,7 +52,7 @@ def test_every_family_has_goldens_and_tests(model_type: str) -> None:
 
 
 def test_a_family_is_added_without_editing_a_file(tmp_path: Path) -> None:
-    """A copy of the package with two new files: the registries find them, and nothing else changed."""
+    """A copy of the package with three new files: the registries find them, and nothing else changed."""
     package = Path(shutil.copytree(PACKAGE, tmp_path / "lat_export", ignore=shutil.ignore_patterns("__pycache__")))
     banded = (package / "ops" / "banded_window_attention.py").read_text()
     (package / "ops" / "foo_attention.py").write_text(
@@ -60,9 +60,17 @@ def test_a_family_is_added_without_editing_a_file(tmp_path: Path) -> None:
     )
     family = (package / "families" / "longformer.py").read_text()
     (package / "families" / "foo.py").write_text(family.replace('model_type = "longformer"', 'model_type = "foo"'))
-    code = "from lat_export import families, ops; print('FooAttention' in ops.OPS, 'foo' in families.FAMILIES)"
+    kernel = (package / "native" / "banded_window_attention.py").read_text()
+    (package / "native" / "foo_attention.py").write_text(kernel.replace("BandedWindowAttention", "FooAttention"))
+    code = """
+from lat_export import families, native, ops, torch_ops
+import torch
+torch_ops.define()
+print('FooAttention' in ops.OPS, 'foo' in families.FAMILIES, native.KERNELS['FooAttention'].entry)
+print(torch.ops.lat.foo_attention.default._schema.name)
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "True True", done.stderr
+    assert done.stdout.split() == ["True", "True", "lat_foo_attention_cpu", "lat::foo_attention"], done.stderr
 
 
 def test_heavy_libraries_are_imported_inside_functions() -> None:

@@ -91,7 +91,14 @@ def failed() -> Report:
     probes = (Probe(3, ("x", "y"), inf, False), Probe(1, ("x",), 1e-9, True))
     divergence = Divergence(("ort", "PyTorch"), "one", True, 1e-5, 1, ("MatMul m", "Add a"), 1e-9, inf, 2, probes)
     subjects = (
-        SubjectReport("model.onnx", rows, left_out=1, layers=layers, repeated=Repeated(2, ("one",))),
+        SubjectReport(
+            "model.onnx",
+            rows,
+            left_out=1,
+            layers=layers,
+            repeated=Repeated(2, ("one",)),
+            forms={"layer.0.Op": "plugin", "layer.1.Op": "plugin"},
+        ),
         SubjectReport("good.onnx", (row(),), forms={"layer.0.Op": "native", "layer.1.Op": "body"}),
         SubjectReport("engine", (), remark="no GPU"),
     )
@@ -246,6 +253,15 @@ def other_version(data: dict[str, Any]) -> None:
     data["report"] = 1
 
 
+def unknown_form(data: dict[str, Any]) -> None:
+    data["subjects"][0]["forms"]["layer.0.Op"] = "somehow"
+
+
+def forms_of_what_did_not_run(data: dict[str, Any]) -> None:
+    data["verdict"] = data["subjects"][0]["verdict"] = "not run"
+    data["subjects"][0]["rows"] = []
+
+
 def no_digest(data: dict[str, Any]) -> None:
     data["files"] = {"model.onnx": "b" * 63}
 
@@ -266,6 +282,8 @@ def no_digest(data: dict[str, Any]) -> None:
         not_run_though_all_did,
         other_version,
         no_digest,
+        unknown_form,
+        forms_of_what_did_not_run,
     ],
 )
 def test_the_schema_refuses(spoil: Callable[[dict[str, Any]], None]) -> None:
