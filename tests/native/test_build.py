@@ -89,7 +89,7 @@ def test_code_of_an_instruction_set_stays_in_its_namespace(without_headers: Path
 
 
 def test_the_kernels_compile_for_aarch64(tmp_path: Path) -> None:
-    """With little optimisation, which takes a quarter of the time; `make sanitize` compiles as for use, and runs them."""
+    """With little optimisation, to save time; `make sanitize` compiles as for use, and runs them."""
     lacking = [tool for tool in ("cmake", "ninja", "aarch64-linux-gnu-g++") if shutil.which(tool) is None]
     if lacking:
         pytest.skip(f"no {', '.join(lacking)}: apt install cmake ninja-build g++-aarch64-linux-gnu")
