@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import machine
+from lat_export.environment import provenance
 
 # Base size with positions for 4096 tokens; Longformer with its usual window, Nystroemformer with landmarks.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--family", choices=sorted(CONFIGS), default="longformer")
     parser.add_argument("--to", action="append", required=True, help="a target of lat-export; may be repeated")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {**machine.describe(), "family": arguments.family, "config": CONFIGS[arguments.family]}
+    results: dict[str, Any] = {**provenance(), "family": arguments.family, "config": CONFIGS[arguments.family]}
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         results["weights_bytes"] = make_checkpoint(arguments.family, checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +21,24 @@ SEVERITY_ERROR = 3
 
 
 def session(
-    model: Path, optimised_copy: Path | None = None, native_ops: Path | None = None
+    model: Path,
+    optimised_copy: Path | None = None,
+    native_ops: Path | None = None,
+    configure: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
     """A CPU session.
 
     Args:
         optimised_copy: where to save what onnxruntime made of the graph.
         native_ops: library whose ops run in place of function bodies.
+        configure: sets further options.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SEVERITY_ERROR
+    if configure is not None:
+        configure(options)
     if native_ops is not None:
         _register(options, native_ops)
     if optimised_copy is not None:
