@@ -22,4 +22,8 @@ def show_report(report: Report, as_json: bool, rest: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=1, allow_nan=False))
+    click.echo(json_text(data))
+
+
+def json_text(data: Any) -> str:
+    return json.dumps(data, indent=1, allow_nan=False)

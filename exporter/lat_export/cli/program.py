@@ -9,6 +9,7 @@ import traceback
 import click
 
 from lat_export import __version__
+from lat_export.cli.bench import bench
 from lat_export.cli.doctor import doctor
 from lat_export.cli.golden import golden
 from lat_export.cli.inspect import inspect
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (model, validate, run, inspect, doctor, plugins, golden):
+for command in (model, validate, bench, run, inspect, doctor, plugins, golden):
     cli.add_command(command)
 
 
