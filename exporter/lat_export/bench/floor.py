@@ -21,6 +21,7 @@ from lat_export.errors import InternalError
 if TYPE_CHECKING:
     import onnx_ir
 
+ABOUT_AS_MANY = 0.9
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -87,12 +88,13 @@ def _flag(node: onnx_ir.Node, name: str) -> bool:
     return attribute is not None and bool(attribute.as_int())
 
 
-def largest_weight(layers: list[LinearLayer], sizes: Mapping[str, int]) -> tuple[int, int]:
-    """(K, N) of the weights in which most of the operations are; the first of two that are alike."""
+def usual_weight(layers: list[LinearLayer], sizes: Mapping[str, int]) -> tuple[int, int]:
+    """(K, N) of the weights in which most of the operations are; of several with about as many, the largest."""
     shares: Counter[tuple[int, int]] = Counter()
     for layer in layers:
         shares[layer.inner, layer.columns] += layer.operations(sizes)
-    return shares.most_common(1)[0][0]
+    enough = ABOUT_AS_MANY * max(shares.values())
+    return max((shape for shape, share in shares.items() if share >= enough), key=math.prod)
 
 
 def dim_size(dim: str | int, sizes: Mapping[str, int]) -> int:

@@ -12,11 +12,8 @@ from pathlib import Path
 from lat_export.digest import file_sha256
 from lat_export.errors import InputError
 from lat_export.native import ort_library
-from lat_export.pipeline import export
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, Bundle, read_bundle
-from lat_export.stages.load import checkpoint_folder
-from lat_export.stages.record import CONFIG_AND_WEIGHTS
 from lat_export.types import ModelSpec
 from lat_export.validation.golden import MANIFEST_FILE as GOLDEN_MANIFEST
 
@@ -69,6 +66,9 @@ def given(
         return
     if checkpoint is not None:
         raise InputError("--checkpoint goes with a bundle", got=f"{what}, which is no bundle")
+    from lat_export.pipeline import export
+    from lat_export.stages.load import checkpoint_folder
+
     with scratch_folder() as scratch:
         tell("bundle ... (temporary, not validated: lat-export model makes one to keep, with proof)")
         spec = ModelSpec(what, "ort", scratch / "bundle", task=task, validate=False, allow_pickle=allow_pickle)
@@ -90,6 +90,8 @@ def _checkpoint_of(bundle: Bundle, named: str | None) -> Path | None:
     if named is None:
         found = _remembered(bundle)
         return found if found is not None and _difference(bundle, found) is None else None
+    from lat_export.stages.load import checkpoint_folder
+
     folder = checkpoint_folder(ModelSpec(named, "onnx", bundle.folder))
     differs = _difference(bundle, folder)
     if differs is not None:
@@ -108,6 +110,8 @@ def _remembered(bundle: Bundle) -> Path | None:
 
 def _difference(bundle: Bundle, checkpoint: Path) -> str | None:
     """Name of a file that is not the one of the bundle; weights are compared where the bundle has golden tensors."""
+    from lat_export.stages.record import CONFIG_AND_WEIGHTS
+
     digests = {CONFIG: bundle.manifest["files"][CONFIG]["sha256"]}
     golden = bundle.folder / GOLDEN_MANIFEST
     if golden.is_file():

@@ -89,15 +89,17 @@ def choose(given: Given, asked: Sequence[str]) -> tuple[list[Chosen], dict[str, 
             raise InputError(f"unknown subject {name!r}", got=name, expected=", ".join(kinds))
     chosen, left_out = [], {}
     for name, kind in sorted(kinds.items(), key=lambda pair: not pair[1].is_pytorch):
-        if name not in asked and (asked or not kind.by_default):
+        if asked and name not in asked:
             continue
         lack = kind.lack(given)
-        if lack is None:
-            chosen.append(Chosen(name, kind.name))
-        elif asked:
+        if lack is not None and asked:
             raise lack
-        else:
+        if lack is not None:
             left_out[name] = lack.what + (f"; {lack.hint}" if lack.hint else "")
+        elif kind.only_when_named and not asked:
+            left_out[name] = f"only with --subject {name}: {kind.only_when_named}"
+        else:
+            chosen.append(Chosen(name, kind.name))
     return chosen, left_out
 
 

@@ -92,7 +92,7 @@ class BenchResult:
         model: family, task, and numbers of its config.
         subjects: what each is, by name.
         settings: threads, warm-up and so on.
-        left_out: why, by the name of each subject that was not asked for and cannot run here.
+        left_out: why, by name, where no subject was named and one was not measured.
         surroundings: machine, versions, commit, load average before and after.
     """
 

@@ -50,13 +50,13 @@ class SubjectKind(ABC):
     Attributes:
         name: as `--subject` takes it.
         title: as people write it.
-        by_default: measured wherever it can run, without being asked for.
+        only_when_named: why it is not measured wherever it can run; None where it is.
         is_pytorch: others are compared with it by default.
     """
 
     name: str
     title: str
-    by_default: bool = True
+    only_when_named: str | None = None
     is_pytorch: bool = False
 
     def names(self, given: Given) -> list[str]:

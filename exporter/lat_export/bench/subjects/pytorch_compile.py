@@ -12,7 +12,7 @@ from lat_export.types import Signature
 class PyTorchCompileSubject(PyTorchSubject):
     name = "pytorch-compile"
     title = "transformers in PyTorch, torch.compile"
-    by_default = False  # compiling takes a minute or two for every size
+    only_when_named = "compiling takes a minute or two for every size"
 
     def open(self, arguments: dict[str, Any], inputs: Arrays, threads: int) -> Opened:
         import torch
