@@ -59,8 +59,8 @@ def bench(name: str, arguments: argparse.Namespace) -> int:
         command += [word for subject in (*pytorch, "onnx", "ort") for word in ("--subject", subject)]
         command += ["--json", str(arguments.out / f"bench_{name}.json")]
         command += ["--plot", str(arguments.out / f"bench_{name}.svg")] if arguments.plot else []
-        for option in ("threads", "repeat", "batch"):
-            value = getattr(arguments, option)
+        for option in ("threads", "repeat", "warm-up", "batch"):
+            value = getattr(arguments, option.replace("-", "_"))
             command += [f"--{option}", str(value)] if value is not None else []
         print(f"\n{name}", flush=True)
         return subprocess.run(command, check=False).returncode
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--batch", help="default 1")
     parser.add_argument("--threads", type=int, help="default all processors")
     parser.add_argument("--repeat", type=int, help="default as lat-export bench chooses: at least 3")
+    parser.add_argument("--warm-up", type=int, help="default 1")
     parser.add_argument("--no-compile", action="store_true", help="leave out pytorch-compile")
     parser.add_argument("--plot", action="store_true", help="an SVG beside each JSON file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")

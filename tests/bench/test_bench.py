@@ -19,7 +19,8 @@ from conftest import GOLDEN
 
 from lat_export import native
 from lat_export.bench.given import given
-from lat_export.bench.measure import choose
+from lat_export.bench.measure import FLOOR_SUBJECT, choose
+from lat_export.bench.subjects import SUBJECTS
 from lat_export.bench.sweep import Point, point_inputs, sweep
 from lat_export.cli import cli
 from lat_export.errors import InputError, LatExportError, ShapeError
@@ -191,6 +192,16 @@ def test_pytorch_needs_the_checkpoint(exported: Export, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_measured_is_exit_code_1(exported: Export, tmp_path: Path) -> None:
+    (tmp_path / "damaged.onnx").write_bytes(b"not a model")
+    folder, places = exported(TASK, "ort").bundle.folder, ("--json", tmp_path / "bench.json")
+    done = bench(folder, "--tokens", "8", "--peer", tmp_path / "damaged.onnx", "--subject", "peer:damaged", *places)
+    assert done.returncode == 1, done.stderr
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["points"][0]["rows"]
+    assert "cannot load damaged.onnx" in row["error"]
+    assert str(tmp_path) not in row["error"]
+
+
 def opened(folder: Path, checkpoint: str | None = None) -> Any:
     return given(str(folder), checkpoint=checkpoint, task=None, peers=(), allow_pickle=False, tell=print)
 
@@ -205,6 +216,11 @@ def test_subjects_that_cannot_run_are_left_out_and_told(
     assert [subject.name for subject in chosen] == ["onnx"]
     assert set(left_out) == {"pytorch", "pytorch-compile", "ort"}
     assert "lat-export plugins build" in left_out["ort"]
+
+
+def test_help_names_every_kind_of_subject() -> None:
+    text = CliRunner().invoke(cli, ["bench", "--help"]).output
+    assert [name for name in SUBJECTS if name != FLOOR_SUBJECT and f"`{name}" not in text] == []
 
 
 def test_torch_compile_is_measured_only_when_named(exported: Export) -> None:

@@ -122,7 +122,7 @@ def measure(
     for name, why in left_out.items():
         tell(f"{name} is left out: {why}")
     layers = linear_layers(given.bundle.folder / PORTABLE_MODEL)
-    load_before = os.getloadavg()
+    surroundings, load_before = provenance(), os.getloadavg()
     results = []
     with scratch_folder() as scratch:
         for point in points:
@@ -135,10 +135,7 @@ def measure(
         settings={"threads": settings.threads, "warm_up": plan.warm_up, "repeat": plan.repeat},
         left_out=left_out,
         points=tuple(results),
-        surroundings={
-            **provenance(),
-            "load_average": {"before": load_before, "after": os.getloadavg()},
-        },
+        surroundings={**surroundings, "load_average": {"before": load_before, "after": os.getloadavg()}},
     )
 
 

@@ -72,7 +72,8 @@ def _notes(point: PointResult) -> Iterator[str]:
     ratio = next((row.faster_than_baseline for row in point.rows if row.faster_than_baseline), None)
     if point.baseline is not None and ratio is not None:
         rounds = max(len(row.seconds) for row in point.rows)
-        yield f"faster: than {point.baseline}, median and {ratio.spread} of {rounds} rounds"
+        of = f"median and {ratio.spread} of {rounds} rounds" if rounds > 1 else "in one round, so without a spread"
+        yield f"faster: than {point.baseline}, {of}"
     if point.floor is not None:
         floor = point.floor
         yield (

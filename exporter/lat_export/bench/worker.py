@@ -79,13 +79,17 @@ def _sample(outputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any] | None:
     return {"shape": list(first.shape), "values": first.reshape(-1)[::step].astype(np.float64).tolist()}
 
 
-def _answer(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _answer(compute: Callable[[], dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return compute()
     except LatExportError as error:
-        return {"error": " ".join(part for part in (error.what, error.got and f"({error.got})") if part)}
+        text = " ".join(part for part in (error.what, error.got and f"({error.got})") if part)
     except Exception as error:  # of torch, transformers, onnxruntime: a row of the result, not the end of it
-        return {"error": first_line(error)}
+        text = first_line(error)
+    for value in arguments.values():
+        if isinstance(value, str) and os.sep in value:
+            text = text.replace(value, Path(value).name)  # results are read on other machines
+    return {"error": text}
 
 
 def main() -> None:
@@ -103,9 +107,9 @@ def main() -> None:
         workers.append(Worker(job))
         return workers[0].opened()
 
-    tell(_answer(start))
+    tell(_answer(start, job["arguments"]))
     for line in sys.stdin:
-        tell(_answer(getattr(workers[0], json.loads(line))))
+        tell(_answer(getattr(workers[0], json.loads(line)), job["arguments"]))
 
 
 if __name__ == "__main__":
