@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import machine
+from lat_export.environment import provenance
 
 # Base size with positions for 4096 tokens; Longformer with its usual window, Nystroemformer with landmarks.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -41,16 +41,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def make_checkpoint(family: str, folder: Path) -> int:
-    """Write a seeded random `...ForMaskedLM` checkpoint; returns the bytes of its weights."""
+def make_checkpoint(family: str, folder: Path, head: str = "AutoModelForMaskedLM", **changes: Any) -> int:
+    """Write a seeded random checkpoint; returns the bytes of its weights.
+
+    Args:
+        head: the class of transformers that makes it.
+        changes: config values beside those of `CONFIGS`.
+    """
     import torch
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(
-        family, num_hidden_layers=12, hidden_size=768, num_attention_heads=12, intermediate_size=3072, **CONFIGS[family]
-    )
-    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    sizes = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+    config = transformers.AutoConfig.for_model(family, **{**sizes, **CONFIGS[family], **changes})
+    getattr(transformers, head).from_config(config).save_pretrained(folder)
     return (folder / "model.safetensors").stat().st_size
 
 
@@ -103,7 +107,7 @@ def main() -> None:
     parser.add_argument("--family", choices=sorted(CONFIGS), default="longformer")
     parser.add_argument("--to", action="append", required=True, help="a target of lat-export; may be repeated")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {**machine.describe(), "family": arguments.family, "config": CONFIGS[arguments.family]}
+    results: dict[str, Any] = {**provenance(), "family": arguments.family, "config": CONFIGS[arguments.family]}
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         results["weights_bytes"] = make_checkpoint(arguments.family, checkpoint)

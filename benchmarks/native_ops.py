@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import torch
 
 from lat_export import native
+from lat_export.environment import provenance
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS, OPSET_VERSION
 from lat_export.ops.contract import PLUGIN_ATTRIBUTES
 
@@ -211,7 +211,7 @@ def main() -> None:
             print({key: value for key, value in row.items() if key != "ms"})
     plugins = native.plugins()
     results = {
-        **machine.describe(),
+        **provenance(),
         "threads": arguments.threads,
         "instruction_set": plugins.arch if plugins else None,
         "load_average": {"before": before, "after": os.getloadavg()},

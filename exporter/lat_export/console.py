@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from lat_export.bench.result import BenchResult
     from lat_export.doctor import Finding
     from lat_export.errors import LatExportError
     from lat_export.inspection import OnnxFacts
@@ -46,6 +47,12 @@ def _out(*parts: Any) -> None:
     console = _console()
     for part in parts:
         console.print(part)
+
+
+def _whole_lines(lines: Iterable[str]) -> None:
+    """Longer ones than the terminal is wide are its own business."""
+    for line in lines:
+        _console().print(line, soft_wrap=True)
 
 
 def _fits(table: Table) -> bool:
@@ -210,6 +217,16 @@ def print_search(report: Report) -> None:
         f"after {found.error_before:.1e} before it",
         *(f"  {node}" for node in found.nodes),
     )
+
+
+def print_bench(result: BenchResult) -> None:
+    """A table for each length and batch."""
+    from lat_export.bench.table import COLUMNS, closing_lines, tables
+
+    for table in tables(result):
+        _out(f"\n{table.title}", _table(COLUMNS, table.rows, COLUMNS[1:]))
+        _whole_lines(table.notes)
+    _whole_lines(["", *closing_lines(result)])
 
 
 def print_bundle(bundle: Bundle) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
+from typing import Any
 
 from lat_export import __version__
 
@@ -22,6 +24,8 @@ PACKAGES = (
     "numpy",
     "safetensors",
 )
+# Of a checkout; anywhere else it has no .git.
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def versions() -> dict[str, str]:
@@ -54,3 +58,32 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def provenance() -> dict[str, Any]:
+    """Machine, versions and commit, for the head of a file of figures; the commit is None outside of a checkout."""
+    return {
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "system": platform.platform(),
+        },
+        "versions": {"python": platform.python_version(), "lat-export": __version__, **versions()},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    if not (ROOT / ".git").exists():
+        return None
+    changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return _git("rev-parse", "HEAD") + (" with changes" if changed else "") or None
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return ""
+    return done.stdout.strip()

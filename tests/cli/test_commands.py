@@ -26,6 +26,7 @@ Export = Callable[..., Exported]
 COMMANDS = (
     "model",
     "validate",
+    "bench",
     "run",
     "inspect",
     "doctor",

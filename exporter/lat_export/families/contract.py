@@ -70,6 +70,14 @@ class Family(ABC):
         """Why transformers' own modules are no reference for this export; None where they are."""
         return None if options.semantics == "hf" else f"semantics {options.semantics} is not what transformers computes"
 
+    def fitted(self, model: PreTrainedModel, tokens: int) -> str | None:
+        """Make transformers' own `model` run at this length, where its config holds it to another one, for timing.
+
+        Returns:
+            What was changed; None where nothing had to be.
+        """
+        return None
+
     @abstractmethod
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         """How many nodes of each `lat` op a right graph without optional outputs has."""

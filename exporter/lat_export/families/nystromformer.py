@@ -164,6 +164,15 @@ class Nystromformer(Family):
             return "transformers cannot construct inv_coeff_init_option=True"
         return super().why_not_transformers(config, options)
 
+    def fitted(self, model: PreTrainedModel, tokens: int) -> str | None:
+        """No weight depends on `segment_means_seq_len`. At N = L another value would mean exact attention."""
+        config = model.config
+        if not has_landmarks(config) or tokens in (config.segment_means_seq_len, config.num_landmarks):
+            return None
+        for layer in getattr(model, "nystromformer", model).encoder.layer:
+            layer.attention.self.seq_len = tokens
+        return f"segment_means_seq_len set to {tokens}, the only length at which transformers then runs the landmarks"
+
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"NystromAttention" if has_landmarks(config) else "FullAttention": config.num_hidden_layers}
 

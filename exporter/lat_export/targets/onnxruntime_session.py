@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,23 +40,22 @@ def session(
     model: Path,
     optimised_copy: Path | None = None,
     native_ops: Path | None = None,
-    profile: Path | None = None,
+    configure: Callable[[onnxruntime.SessionOptions], None] | None = None,
 ) -> onnxruntime.InferenceSession:
     """A CPU session.
 
     Args:
         optimised_copy: where to save what onnxruntime made of the graph.
         native_ops: library whose ops run in place of function bodies.
-        profile: how the name of a profile of its runs starts.
+        configure: sets further options.
     """
     import onnxruntime
 
     options = default_options()
+    if configure is not None:
+        configure(options)
     if native_ops is not None:
         _register(options, native_ops)
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
     if optimised_copy is not None:
         # Extended, not all: layout changes of the last level tie the file to this machine's processor.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -130,12 +129,16 @@ class WatchedSession(AbstractContextManager["WatchedSession"]):
         self._watched = tuple(watched)
         self._scratch = TemporaryDirectory(prefix="lat-export-")
         try:
-            profile = Path(self._scratch.name) / "profile" if self._watched else None
-            self._session = session(model, native_ops=native_ops, profile=profile)
+            self._session = session(model, native_ops=native_ops, configure=self._configure)
         except BaseException:
             self._scratch.cleanup()
             raise
-        self._profiling = profile is not None
+        self._profiling = bool(self._watched)
+
+    def _configure(self, options: onnxruntime.SessionOptions) -> None:
+        if self._watched:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._scratch.name) / "profile")
 
     def run(self, names: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         found: list[np.ndarray[Any, Any]] = self._session.run(names, inputs)

@@ -1,4 +1,4 @@
-"""A report as a file, of JSON or of HTML, that appears whole or not at all."""
+"""Results as files, of JSON or of HTML, that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lat_export.validation.report import Report
 
 def write_json(path: Path, report: Report) -> None:
     """Raises InputError where the file cannot be written."""
-    _write(path, json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n")
 
 
 def write_page(path: Path, report: Report) -> None:
     """Raises InputError where the file cannot be written."""
     from lat_export.validation.report_html import report_html
 
-    _write(path, report_html(report.to_json()))
+    write_whole(path, report_html(report.to_json()))
 
 
 def demand_places(places: dict[str, Path | None], bundle: Path) -> None:
@@ -52,23 +52,27 @@ def demand_places(places: dict[str, Path | None], bundle: Path) -> None:
         _sibling(real).unlink()
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes, what: str = "the report") -> None:
+    """Raises InputError, which says `what` cannot be written; then the file is as it was before."""
     real = path.resolve()
     try:
         try:
-            _scratch(real, text)
+            _scratch(real, content)
             _sibling(real).replace(real)
         finally:
             _sibling(real).unlink(missing_ok=True)
     except OSError as error:
-        raise _not_written("the report", path, error) from error
+        raise _not_written(what, path, error) from error
 
 
-def _scratch(real: Path, text: str) -> None:
-    """The text in a file beside the wanted one; a device, a pipe or a folder is never replaced."""
+def _scratch(real: Path, content: str | bytes) -> None:
+    """The content in a file beside the wanted one; a device, a pipe or a folder is never replaced."""
     if real.exists() and not real.is_file():
         raise IsADirectoryError(None, "not a regular file")
-    _sibling(real).write_text(text, encoding="utf-8")
+    if isinstance(content, str):
+        _sibling(real).write_text(content, encoding="utf-8")
+    else:
+        _sibling(real).write_bytes(content)
 
 
 def _sibling(real: Path) -> Path:

@@ -5,59 +5,20 @@ No name out of a report gets into a plot: what series mean is said in the page, 
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lat_export.plots import PAGE, axes_of, log_axis, page_svg, token_axis
 from lat_export.validation.report import FAILED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# matplotlib wants colours that it knows: these stand for the page's, which differ between light and dark.
-PAGE_COLOURS = {
-    "#010203": "currentColor",
-    "#010204": "var(--rule)",
-    "#010205": "var(--failed)",
-    "#010206": "var(--muted)",
-    "#010211": "var(--series-1)",
-    "#010212": "var(--series-2)",
-    "#010213": "var(--series-3)",
-    "#010214": "var(--series-4)",
-}
-INK, RULE, BAD, MUTED = list(PAGE_COLOURS)[:4]
-SERIES = list(PAGE_COLOURS)[4:]
 # Drawn by matplotlib, and named by the sign that looks alike.
 MARKERS = (("o", "\u25cf"), ("s", "\u25a0"), ("D", "\u25c6"), ("v", "\u25bc"))
-SIZE_INCHES = (5.0, 3.1)
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lat-export",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "axes.labelsize": 10.0,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-}
 TOKENS = re.compile(r"\bN=(\d+)\b")
 
 
@@ -69,9 +30,9 @@ def histogram_plot(rows: Sequence[dict[str, Any]], decades: Sequence[int], key: 
     """
     bins = range(len(decades) + 1)
     counts = [sum(row["histogram"][bin_] for row in rows if len(row["histogram"]) == len(bins)) for bin_ in bins]
-    with _axes() as (figure, axes):
-        axes.bar(list(bins), counts, width=0.86, color=SERIES[0], zorder=2)
-        _log_axis(axes, 0.7, max(counts) * 2.0 + 1)
+    with axes_of(PAGE) as (figure, axes):
+        axes.bar(list(bins), counts, width=0.86, color=PAGE.series[0], zorder=2)
+        log_axis(axes, 0.7, max(counts) * 2.0 + 1)
         axes.set_ylabel("numbers")
         axes.set_xlim(-0.6, len(decades) + 0.6)
         # An edge between two bins is a power of ten.
@@ -82,9 +43,9 @@ def histogram_plot(rows: Sequence[dict[str, Any]], decades: Sequence[int], key: 
         axes.set_xlabel("error / root mean square of the reference")
         tolerance = _usual_tolerance(rows)
         if tolerance and decades[0] <= math.log10(tolerance) <= decades[-1]:
-            axes.axvline(math.log10(tolerance) - decades[0] + 0.5, color=BAD, linestyle=(0, (4, 3)), linewidth=1.0)
+            axes.axvline(math.log10(tolerance) - decades[0] + 0.5, color=PAGE.bad, linestyle=(0, (4, 3)), linewidth=1.0)
         described = f"Histogram of {sum(counts)} errors by power of ten, with the tolerance of relative L2 dashed"
-        return _svg(figure, key, described)
+        return page_svg(figure, key, described)
 
 
 def error_plot(rows: Sequence[dict[str, Any]], outputs: Sequence[str], key: str) -> str:
@@ -96,41 +57,41 @@ def error_plot(rows: Sequence[dict[str, Any]], outputs: Sequence[str], key: str)
     lengths = [TOKENS.search(row["case"]) for row in rows]
     by_tokens = all(lengths) and len({found[1] for found in lengths if found}) > 1
     places = [int(found[1]) if by_tokens and found else index for index, found in enumerate(lengths)]
-    with _axes() as (figure, axes):
+    with axes_of(PAGE) as (figure, axes):
         low, high = _range([row[name] for row in rows for name in ("relative_l2", "tolerance")])
         for series, (marker, _) in enumerate(MARKERS):
             own = [i for i, row in enumerate(rows) if series_of(row["output"], outputs) == series]
-            for bad, colour in ((False, SERIES[series]), (True, BAD)):
+            for bad, colour in ((False, PAGE.series[series]), (True, PAGE.bad)):
                 points = [i for i in own if (rows[i]["verdict"] == FAILED) == bad]
                 heights = [_height(rows[i]["relative_l2"], low, high) for i in points]
                 size = 34 if bad else 20
                 axes.scatter([places[i] for i in points], heights, s=size, marker=marker, c=colour, alpha=0.8, zorder=3)
         _tolerances(axes, rows, places)
         if by_tokens:
-            _token_axis(axes, places)
+            token_axis(axes, places)
         axes.set_xlabel("tokens N" if by_tokens else "comparison, in the order of the report")
-        _log_axis(axes, low, high * 1.3)
+        log_axis(axes, low, high * 1.3)
         axes.set_ylabel("relative L2")
         described = f"Relative L2 of {len(rows)} comparisons with their tolerance dashed, log scale"
-        return _svg(figure, key, described)
+        return page_svg(figure, key, described)
 
 
 def layer_plot(layers: Sequence[dict[str, Any]], key: str) -> str:
     """Relative L2 of the hidden state after each layer."""
-    with _axes() as (figure, axes):
+    with axes_of(PAGE) as (figure, axes):
         errors = [layer["relative_l2"] for layer in layers]
         low, high = _range(errors)
         numbers = [layer["layer"] for layer in layers]
         heights = [_height(error, low, high) for error in errors]
-        axes.plot(numbers, heights, color=SERIES[0], linewidth=1.3, marker="o", markersize=4, zorder=2)
+        axes.plot(numbers, heights, color=PAGE.series[0], linewidth=1.3, marker="o", markersize=4, zorder=2)
         lost = [index for index, error in enumerate(errors) if error is None]
-        axes.scatter([numbers[i] for i in lost], [heights[i] for i in lost], c=BAD, s=34, zorder=3)
+        axes.scatter([numbers[i] for i in lost], [heights[i] for i in lost], c=PAGE.bad, s=34, zorder=3)
         step = max(1, math.ceil(len(numbers) / 14))
         axes.set_xticks(numbers[::step], ["emb." if number < 0 else str(number) for number in numbers[::step]])
         axes.set_xlabel("after layer")
-        _log_axis(axes, low, high * 1.3)
+        log_axis(axes, low, high * 1.3)
         axes.set_ylabel("relative L2")
-        return _svg(figure, key, f"Relative L2 of the hidden state after {len(layers)} layers, log scale")
+        return page_svg(figure, key, f"Relative L2 of the hidden state after {len(layers)} layers, log scale")
 
 
 def series_of(output: str, outputs: Sequence[str]) -> int:
@@ -159,61 +120,6 @@ def _tolerances(axes: Axes, rows: Sequence[dict[str, Any]], places: Sequence[int
     usual = _usual_tolerance(rows)
     if usual is None:
         return
-    axes.axhline(usual, color=BAD, linestyle=(0, (4, 3)), linewidth=1.0, zorder=1)
+    axes.axhline(usual, color=PAGE.bad, linestyle=(0, (4, 3)), linewidth=1.0, zorder=1)
     own = [i for i, row in enumerate(rows) if row["tolerance"] not in (None, usual)]
-    axes.scatter([places[i] for i in own], [rows[i]["tolerance"] for i in own], marker="_", c=BAD, s=60, zorder=1)
-
-
-def _token_axis(axes: Axes, places: Sequence[int]) -> None:
-    shortest, longest = max(min(places), 1), max(places)
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(shortest / 1.4, longest * 1.4)
-    first, last = math.ceil(math.log2(shortest)), math.floor(math.log2(longest))
-    ticks = [2**power for power in range(first, last + 1, max(1, math.ceil((last - first) / 8)))]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-
-
-def _log_axis(axes: Axes, low: float, high: float) -> None:
-    """Powers of ten as people type them: matplotlib's own labels are formulas."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
-    powers = range(first, last + 1, max(1, math.ceil((last - first) / 7)))
-    axes.set_yticks([10.0**power for power in powers], [f"1e{power}" if power else "1" for power in powers])
-    axes.set_yticks([], minor=True)
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-
-
-@contextmanager
-def _axes() -> Iterator[tuple[Figure, Axes]]:
-    """A figure outside of pyplot's list, in this module's style alone, whatever the user's matplotlibrc says."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-def _svg(figure: Figure, key: str, described: str) -> str:
-    """One <svg> without anything that only a file of its own needs; its ids begin with `key`."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # The style holds for a whole page once it is inside of one; report.css says it for plots.
-    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg).replace("xlink:href=", "href=")
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{key}-", svg)
-    for stand_in, colour in PAGE_COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    view = re.search(r'viewBox="[^"]*"', svg)
-    assert view is not None
-    head = (
-        f'<svg {view[0]} role="img" aria-labelledby="{key}-title">\n<title id="{key}-title">{escape(described)}</title>'
-    )
-    return head + re.sub(r"\n\s*\n+", "\n", svg[svg.index(">") + 1 :]).rstrip()
+    axes.scatter([places[i] for i in own], [rows[i]["tolerance"] for i in own], marker="_", c=PAGE.bad, s=60, zorder=1)

@@ -1,0 +1,76 @@
+"""`lat-export model`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lat_export.cli.options import FOLDER, TARGET_NAMES, NamesType, RangeType
+from lat_export.cli.output import print_json, show_report
+from lat_export.console import print_bundle, print_report, tell
+from lat_export.tasks import TASKS
+from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options
+
+
+@click.command()
+@click.argument("model")
+@click.option("--task", type=click.Choice(list(TASKS)), help="Left out, it is read from the checkpoint.")
+@click.option("--to", "target", required=True, type=click.Choice(TARGET_NAMES), help="What to make.")
+@click.option("--out", required=True, type=FOLDER, help="Folder of the bundle; it appears whole or not at all.")
+@click.option("--batch", type=RangeType(), help="Batch sizes of an engine.  [default: 1:1:8]")
+@click.option("--seq", "sequence", type=RangeType(), help="Lengths in tokens.  [default: 1:512:all positions]")
+@click.option("--choices", type=RangeType(), help="Choices, for multiple-choice.  [default: 1:2:4]")
+@click.option(
+    "--max-global",
+    type=click.IntRange(min=0),
+    help="Most global tokens in a row, for engines.  [default: by task, 1 to 64]",
+)
+@click.option("--inputs", type=NamesType(OPTIONAL_INPUTS), default=(), help="Optional inputs, separated by commas.")
+@click.option("--outputs", type=NamesType(OPTIONAL_OUTPUTS), default=(), help="hidden_states, attentions, or both.")
+@click.option(
+    "--semantics",
+    type=click.Choice(SEMANTICS),
+    default="hf",
+    show_default=True,
+    help="As transformers computes it, or as the paper means it, where the two differ.",
+)
+@click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
+@click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
+@click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
+@click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and the report as JSON.")
+def model(
+    model: str,
+    no_validate: bool,
+    as_json: bool,
+    semantics: str,
+    hash_seed: int,
+    num_hash: int | None,
+    **arguments: Any,
+) -> None:
+    """Export MODEL, a folder written by save_pretrained or a hub id, to a bundle.
+
+    \b
+    lat-export model ./checkpoint --to onnx --out ./bundle
+    lat-export model ./checkpoint --to trt-rtx --seq 1:512:4096 --out ./bundle
+    """
+    from lat_export.pipeline import ParityLostError, export
+
+    options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
+    spec = ModelSpec(model=model, validate=not no_validate, options=options, **arguments)
+    try:
+        exported = export(spec, tell)
+    except ParityLostError as error:
+        show_report(error.report, as_json, "--json prints all")
+        raise
+    if as_json:
+        report = exported.report.to_json() if exported.report else None
+        print_json({"manifest": exported.bundle.manifest, "report": report})
+        return
+    print_bundle(exported.bundle)
+    if exported.report:
+        print_report(exported.report)
+    else:
+        tell("not validated: --no-validate")
