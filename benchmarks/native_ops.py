@@ -3,7 +3,7 @@
     python benchmarks/native_ops.py
     python benchmarks/native_ops.py --op LshCumulation --tokens 512 --tokens 4096 --repeat 7
 
-All five ops at B = 1, H = 12, D = 64 in float32. The operations of an op are those that its contract needs:
+All ops at B = 1, H = 12, D = 64 in float32. The operations of an op are those that its contract needs:
 multiplications and additions of its matrix products, no exponentials.
 
 Every repetition runs all forms in turn, so that noise hits all alike; ratios of medians are what counts. The rate of
@@ -125,12 +125,18 @@ def bernoulli(rows: list[torch.Tensor], mask: torch.Tensor, _globals: int) -> Ca
     return Case({"num_heads": HEADS, "hash_code_len": BITS}, (*rows, mask), 4 * mask.shape[1] ** 2 * WIDTH)
 
 
+def full(rows: list[torch.Tensor], mask: torch.Tensor, _globals: int) -> Case:
+    operations = mask.shape[1] * WIDTH * (4 * mask.shape[1] + 2 * TAPS)
+    return Case({"num_heads": HEADS}, (*rows, mask, normal(HEADS, TAPS) * 0.1), operations)
+
+
 CASES: dict[str, Callable[[list[torch.Tensor], torch.Tensor, int], Case]] = {
     "BandedWindowAttention": banded,
     "GlobalTokenAttention": global_tokens,
     "NystromAttention": nystrom,
     "LshCumulation": lsh,
     "BernoulliExpectation": bernoulli,
+    "FullAttention": full,
 }
 
 
