@@ -4,8 +4,7 @@
     python benchmarks/full_size.py --model yoso-expectation --tokens 512,4096 --no-compile
 
 All models at all lengths take more than an hour, of which torch.compile is a good part; the machine should do nothing
-else. Each model's figures go to results/bench_<model>.json when it is done; where transformers runs a config at one
-length only, each length has a config, and a file, of its own.
+else. Each model's figures go to results/bench_<model>.json when it is done.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,20 +29,18 @@ class Model:
         changes: config values beside those of `export_full_size.CONFIGS`.
         options: of `lat-export bench`.
         in_pytorch: whether transformers runs it on a CPU.
-        length_field: the config value that must be the length for transformers to run.
     """
 
     family: str
     changes: dict[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     in_pytorch: bool = True
-    length_field: str | None = None
 
 
 MODELS = {
     "longformer": Model("longformer", options=("--globals", "0")),
     "longformer-one-global": Model("longformer", options=("--globals", "1")),
-    "nystromformer-landmarks": Model("nystromformer", length_field="segment_means_seq_len"),
+    "nystromformer-landmarks": Model("nystromformer"),
     # The default config: landmarks as many as segments are long, which means exact attention.
     "nystromformer-exact": Model("nystromformer", {"segment_means_seq_len": 64}),
     "yoso-expectation": Model("yoso", {"use_expectation": True}),
@@ -52,31 +48,21 @@ MODELS = {
 }
 
 
-def runs(name: str, tokens: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Name of the result, lengths, and changes to the config, of each run of `lat-export bench` for one model."""
-    model = MODELS[name]
-    if model.length_field is None:
-        yield name, tokens, model.changes
-        return
-    for length in tokens.split(","):
-        yield f"{name}-{length}", length, {**model.changes, model.length_field: int(length)}
-
-
-def bench(name: str, result: str, tokens: str, changes: dict[str, Any], arguments: argparse.Namespace) -> int:
+def bench(name: str, arguments: argparse.Namespace) -> int:
     """Measure one model; the exit code of `lat-export bench`."""
     model = MODELS[name]
     pytorch = ["pytorch", *([] if arguments.no_compile else ["pytorch-compile"])] if model.in_pytorch else []
     command = [sys.executable, "-m", "lat_export", "bench"]
     with tempfile.TemporaryDirectory() as scratch:
-        make_checkpoint(model.family, Path(scratch) / name, "AutoModel", **changes)
-        command += [str(Path(scratch) / name), "--tokens", tokens, *model.options]
+        make_checkpoint(model.family, Path(scratch) / name, "AutoModel", **model.changes)
+        command += [str(Path(scratch) / name), "--tokens", arguments.tokens, *model.options]
         command += [word for subject in (*pytorch, "onnx", "ort") for word in ("--subject", subject)]
-        command += ["--json", str(arguments.out / f"bench_{result}.json")]
-        command += ["--plot", str(arguments.out / f"bench_{result}.svg")] if arguments.plot else []
+        command += ["--json", str(arguments.out / f"bench_{name}.json")]
+        command += ["--plot", str(arguments.out / f"bench_{name}.svg")] if arguments.plot else []
         for option in ("threads", "repeat", "warm-up", "batch"):
             value = getattr(arguments, option.replace("-", "_"))
             command += [f"--{option}", str(value)] if value is not None else []
-        print(f"\n{result}", flush=True)
+        print(f"\n{name}", flush=True)
         return subprocess.run(command, check=False).returncode
 
 
@@ -92,12 +78,7 @@ def main() -> None:
     parser.add_argument("--plot", action="store_true", help="an SVG beside each JSON file")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     arguments = parser.parse_args()
-    failed = [
-        result
-        for name in arguments.model or MODELS
-        for result, tokens, changes in runs(name, arguments.tokens)
-        if bench(name, result, tokens, changes, arguments)
-    ]
+    failed = [name for name in arguments.model or MODELS if bench(name, arguments)]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
