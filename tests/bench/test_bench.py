@@ -142,6 +142,7 @@ def test_the_head_of_the_file_says_what_was_measured_where(measured: dict[str, A
     assert {"processor", "cores", "memory_gib", "system"} == set(result["machine"])
     assert {"torch", "transformers", "onnxruntime", "lat-export"} <= set(result["versions"])
     assert result["commit"] is None or len(result["commit"].split()[0]) == 40
+    assert (result["instruction_set"] is None) == (native.ort_library() is None)
     assert len(result["load_average"]["before"]) == len(result["load_average"]["after"]) == 3
     assert result["model"]["family"] == "longformer"
     assert result["model"]["config"]["num_hidden_layers"] == 3

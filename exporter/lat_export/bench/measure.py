@@ -24,6 +24,7 @@ from lat_export.bench.subjects import SUBJECTS
 from lat_export.bench.sweep import Point, point_inputs
 from lat_export.environment import provenance
 from lat_export.errors import InputError
+from lat_export.native import plugins
 from lat_export.scratch import scratch_folder
 from lat_export.targets import PORTABLE_MODEL
 
@@ -122,7 +123,9 @@ def measure(
     for name, why in left_out.items():
         tell(f"{name} is left out: {why}")
     layers = linear_layers(given.bundle.folder / PORTABLE_MODEL)
-    surroundings, load_before = provenance(), os.getloadavg()
+    found = plugins() if given.native_ops else None
+    surroundings = {**provenance(), "instruction_set": found.arch if found else None}
+    load_before = os.getloadavg()
     results = []
     with scratch_folder() as scratch:
         for point in points:

@@ -93,7 +93,7 @@ class BenchResult:
         subjects: what each is, by name.
         settings: threads, warm-up and so on.
         left_out: why, by name, where no subject was named and one was not measured.
-        surroundings: machine, versions, commit, load average before and after.
+        surroundings: machine, versions, commit, instruction set of the native ops, load average before and after.
     """
 
     model: dict[str, Any]
