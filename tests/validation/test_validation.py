@@ -67,7 +67,7 @@ def test_small_outputs_near_zero_are_judged_by_their_usual_size() -> None:
 
 def test_report_is_json_whatever_it_found() -> None:
     row = Row("case", "logits", **vars(not_comparable(nan=1)), tolerance=1e-5, verdict=FAILED)
-    text = json.dumps(Report((SubjectReport("x", (row,)),), {}).to_json(), allow_nan=False)
+    text = json.dumps(Report((SubjectReport("x", (row,)),)).to_json(), allow_nan=False)
     assert json.loads(text)["subjects"][0]["rows"][0]["max_abs"] is None
 
 
