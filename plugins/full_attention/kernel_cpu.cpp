@@ -28,9 +28,9 @@ struct Plan {
   int64_t keys_floats() const { return 2 * kChunk * head_size; }
   // Keys and values are done with when the convolution begins.
   int64_t scratch_floats() const {
-    return round_up(
-        kPanels * attention_floats() + rows_floats() + larger_of(keys_floats(), ValueConvolution::floats(args, kBlock, padded)),
-        16);
+    return round_up(kPanels * attention_floats() + rows_floats() +
+                        larger_of(keys_floats(), ValueConvolution::floats(args, kBlock, padded)),
+                    16);
   }
 
   Rows rows(const lat_rows& all, int64_t head) const {
