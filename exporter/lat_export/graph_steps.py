@@ -15,14 +15,12 @@ class Step:
     Attributes:
         op: its type, with the domain where it has one.
         inputs: values that other nodes or the caller give; weights are none.
-        undefined_rows: for an op that leaves some rows undefined: the token mask that tells them, and its value there.
     """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    undefined_rows: tuple[str, int] | None = None
 
     @property
     def layer(self) -> int | None:

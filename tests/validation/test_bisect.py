@@ -421,39 +421,6 @@ def test_cuts_are_what_the_rest_can_see() -> None:
     assert [BRANCHES.cut(position) for position in range(5)] == [(), ("p",), ("p", "m"), ("p", "d"), ("y",)]
 
 
-def test_undefined_rows_are_not_compared(made: Made, tmp_path: Path) -> None:
-    """BandedWindowAttention leaves the rows of global tokens undefined: other numbers there are no divergence."""
-    folder = made("longformer")
-    model = OnnxValues(folder / "bundle" / "model.onnx")
-    step = next(step for step in model.steps.steps if step.name == "layer.2.BandedWindowAttention")
-    assert step.undefined_rows is not None
-    mask, kind = step.undefined_rows
-
-    def other(inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        arrays = model(inputs, list(dict.fromkeys([*wanted, mask])))
-        for name in wanted:
-            if name == step.outputs[0]:
-                arrays[name] = np.where((arrays[mask] == kind)[..., None], 9e9, arrays[name])
-        return {name: arrays[name] for name in wanted}
-
-    other.name, other.steps, other.values = "other", model.steps, model.values  # type: ignore[attr-defined]
-    cut = Steps(model.steps.steps, step.outputs, model.steps.whole_numbers)
-    ours = SimpleNamespace(name="ours", steps=cut, values=model.values)
-    sides = (_Calling(model, ours), _Calling(other, ours))
-    case = next(case for case in Golden(folder / "bundle") if case.case.global_tokens == "scattered")
-    assert not first_divergence(sides, case.inputs, 1e-6, "rows").found  # type: ignore[arg-type]
-
-
-class _Calling:
-    def __init__(self, call: object, facts: SimpleNamespace) -> None:
-        self._call = call
-        self.name, self.steps, self.values = facts.name, facts.steps, facts.values
-
-    def __call__(self, inputs: dict[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = self._call(inputs, wanted)  # type: ignore[operator]
-        return found
-
-
 def test_flip_rates_of_sampled_attention(tmp_path: Path) -> None:
     """None against PyTorch in float32 here; some against a graph whose queries are bfloat16 in one layer."""
     config = {"use_expectation": False, "num_hash": 16, "hash_code_len": 6}

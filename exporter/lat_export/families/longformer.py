@@ -81,7 +81,8 @@ class BandedSelfAttention(SelfAttention):
             source.value_global.bias,
             **self.shared,
         )
-        return torch.where((token_mask == GLOBAL).unsqueeze(-1), global_rows, local_rows)
+        # Each has zeros where the other has rows.
+        return local_rows + global_rows
 
     def attentions(
         self, hidden_states: torch.Tensor, token_mask: torch.Tensor, context: torch.Tensor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lat_export.ops.contract import Attribute, Op, Port, StaticBounds
 from lat_export.ops.onnx_types import FLOAT32
-from lat_export.ops.token_mask import GLOBAL, MASKED_SCORE, PADDING, TOKEN, GlobalTokens, mask_equals
+from lat_export.ops.token_mask import GLOBAL, MASKED_SCORE, TOKEN, GlobalTokens, mask_equals
 from lat_export.ops.torch_heads import split_heads
 from lat_export.ops.window_blocks import WindowBlocks
 
@@ -41,7 +41,7 @@ def reference(
         window: one-sided window W in tokens, >= 1.
         scale: factor on every score, 1 / sqrt(D) in transformers.
     Returns:
-        (B, N, E), dtype of query; rows with mask 0 are zero, rows with mask 2 are finite and undefined.
+        (B, N, E), dtype of query; rows with mask 0, or with 2, are zero.
     """
     import torch
 
@@ -52,7 +52,7 @@ def reference(
     scores = (split_heads(query, num_heads) @ split_heads(key, num_heads).transpose(-1, -2)).to(accumulate) * scale
     scores = scores.masked_fill(~allowed[:, None], MASKED_SCORE)
     output = scores.softmax(-1).to(value.dtype) @ split_heads(value, num_heads)
-    return output.transpose(1, 2).flatten(2).masked_fill((attention_mask == PADDING)[..., None], 0)
+    return output.transpose(1, 2).flatten(2).masked_fill((attention_mask != TOKEN)[..., None], 0)
 
 
 def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
@@ -78,8 +78,8 @@ def body(op: BodyBuilder, bounds: StaticBounds) -> ir.Value:
     weights = op.CastLike(op.Softmax(op.Where(allowed, scores, MASKED_SCORE), axis=-1), value)
     context = op.MatMul(weights, op.Transpose(values, perm=[0, 1, 3, 2, 4]))
     rows = grid.join(op.Transpose(context, perm=[0, 1, 3, 2, 4]))
-    padding = op.Unsqueeze(mask_equals(op, mask, PADDING), [2])
-    return op.Where(padding, op.CastLike(0.0, rows), rows)
+    of_token = op.Unsqueeze(mask_equals(op, mask, TOKEN), [2])
+    return op.Where(of_token, rows, op.CastLike(0.0, rows))
 
 
 OP = Op(
@@ -97,5 +97,4 @@ OP = Op(
     ),
     reference=reference,
     body=body,
-    undefined_rows=GLOBAL,
 )

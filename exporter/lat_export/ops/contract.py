@@ -100,7 +100,6 @@ class Op:
         rules: checks on sizes beyond ranks and equal letters.
         output_dims: letters of the output, where it is not shaped like the first input; a letter that no input and no
             attribute has is a size that depends on data.
-        undefined_rows: kind of token in `attention_mask` whose rows of the output mean nothing, if there is one.
     """
 
     name: str
@@ -110,7 +109,6 @@ class Op:
     body: Body
     rules: tuple[Rule, ...] = field(default=(heads_divide_width,))
     output_dims: tuple[str, ...] = ()
-    undefined_rows: int | None = None
 
     @property
     def stem(self) -> str:

@@ -131,16 +131,11 @@ def _named_as_in(steps: Steps, original: Steps) -> Steps:
 
 def _step(node: onnx_ir.Node, made: set[onnx_ir.Value]) -> Step:
     taken = [value for value in _taken(node) if value in made]
-    rule = None
-    if node.domain == DOMAIN and (kind := OPS[node.op_type].undefined_rows) is not None:
-        place = [port.name for port in OPS[node.op_type].inputs].index("attention_mask")
-        rule = str(node.inputs[place].name), kind  # type: ignore[union-attr]
     return Step(
         str(node.name),
         f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
         tuple(str(value.name) for value in taken),
         tuple(str(value.name) for value in node.outputs),
-        rule,
     )
 
 

@@ -79,7 +79,6 @@ class _Search:
         # One name for two things is worse than none: the node that makes a value must be the same, too.
         same = {name for _, _, name in nodes[0] & nodes[1]} | set(graph.outputs)
         self._shared = sides[0].values & sides[1].values & same
-        self._undefined = {name: step.undefined_rows for step in graph.steps for name in step.outputs}
         self._probes: dict[int, Probe] = {}
         self._errors: dict[int, dict[str, float]] = {}
         if not set(graph.outputs) & self._shared:
@@ -108,19 +107,8 @@ class _Search:
         return found
 
     def _errors_of(self, wanted: Sequence[str]) -> dict[str, float]:
-        masks = [rule[0] for name in wanted if (rule := self._undefined.get(name))]
-        asked = list(dict.fromkeys([*wanted, *(mask for mask in masks if mask in self._shared)]))
-        left, right = (side(self._inputs, asked) for side in self._sides)
-        return {name: self._error(name, left, right) for name in wanted}
-
-    def _error(self, name: str, left: Arrays, right: Arrays) -> float:
-        ours, theirs = (_with_defined_rows(arrays[name], arrays, self._undefined.get(name)) for arrays in (left, right))
-        if ours.shape != theirs.shape and ours.size == theirs.size:
-            ours = ours.reshape(theirs.shape)  # a size is a number on one side and a list of one on the other
-        try:
-            return difference(ours, theirs).relative_l2
-        except ValueError:  # another shape is as far off as can be
-            return float("inf")
+        left, right = (side(self._inputs, wanted) for side in self._sides)
+        return {name: _error(left[name], right[name]) for name in wanted}
 
     def result(self, case: str, *, found: bool, low: int, high: int) -> Divergence:
         steps = self._to_blame(low, high) if found else []
@@ -149,12 +137,13 @@ class _Search:
         return blamed
 
 
-def _with_defined_rows(array: np.ndarray[Any, Any], arrays: Arrays, rule: tuple[str, int] | None) -> Any:
-    """`array` with zeros in the rows that its op leaves undefined."""
-    if rule is None or rule[0] not in arrays:
-        return array
-    mask, kind = rule
-    return np.where((arrays[mask] == kind)[..., None], 0, array)
+def _error(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
+    if ours.shape != theirs.shape and ours.size == theirs.size:
+        ours = ours.reshape(theirs.shape)  # a size is a number on one side and a list of one on the other
+    try:
+        return difference(ours, theirs).relative_l2
+    except ValueError:  # another shape is as far off as can be
+        return float("inf")
 
 
 def errors_by_layer(sides: tuple[Side, Side], inputs: Arrays) -> tuple[LayerError, ...]:
