@@ -6,7 +6,8 @@
 namespace lat::trt {
 namespace {
 
-const Registration<BandedWindowAttention, lat_banded_window_attention_cuda, lat_banded_window_attention_cuda_workspace> registration;
+const Registration<BandedWindowAttention, lat_banded_window_attention_cuda, lat_banded_window_attention_cuda_workspace>
+    registration;
 
 }  // namespace
 }  // namespace lat::trt

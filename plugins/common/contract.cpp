@@ -32,18 +32,14 @@ std::string shape_text(const int64_t* shape, std::size_t rank) {
   return text + "]";
 }
 
-void Sizes::assume(char letter, int64_t size) {
-  int64_t& known = sizes_[static_cast<unsigned char>(letter)];
-  if (known == 0) known = size;
-}
-
 void Sizes::bind(const Port& port, const int64_t* shape, std::size_t rank) {
   const std::size_t expected_rank = std::strlen(port.dims);
   bool fits = rank == expected_rank;
   for (std::size_t at = 0; fits && at < rank; ++at) {
     if (shape[at] == unknown) continue;
-    assume(port.dims[at], shape[at]);
-    fits = shape[at] >= 1 && (*this)[port.dims[at]] == shape[at];
+    int64_t& size = sizes_[static_cast<unsigned char>(port.dims[at])];
+    if (size == 0) size = shape[at];
+    fits = shape[at] >= 1 && size == shape[at];
   }
   if (fits) return;
   std::string expected = "[";

@@ -66,8 +66,6 @@ class Sizes {
 
   // 0 where no input had the letter, or none with a known size.
   int64_t operator[](char letter) const { return sizes_[static_cast<unsigned char>(letter)]; }
-  // For a letter that no input gave a size.
-  void assume(char letter, int64_t size);
   // Takes the shape of an input; throws where it has another rank, a size below 1, or one that another input belies.
   // An unknown size is passed over.
   void bind(const Port& port, const int64_t* shape, std::size_t rank);
@@ -81,7 +79,7 @@ struct KernelCall {
   const Values& values;
   const Sizes& sizes;
   lat_dtype dtype;
-  const void* const* inputs; // null where only sizes are asked about
+  const void* const* inputs;  // null where only sizes are asked about
   void* output;
 
   int64_t size(char letter) const { return sizes[letter]; }
@@ -90,11 +88,11 @@ struct KernelCall {
   const void* data(std::size_t input) const { return inputs == nullptr ? nullptr : inputs[input]; }
   const int32_t* integers(std::size_t input) const { return static_cast<const int32_t*>(data(input)); }
   // [B, N, E] without gaps.
-  lat_rows rows(std::size_t input) const { return rows(data(input)); }
-  lat_rows output_rows() const { return rows(output); }
+  lat_rows rows(std::size_t input) const { return rows_at(data(input)); }
+  lat_rows output_rows() const { return rows_at(output); }
 
  private:
-  lat_rows rows(const void* data) const { return {const_cast<void*>(data), size('N') * size('E'), size('E')}; }
+  lat_rows rows_at(const void* data) const { return {const_cast<void*>(data), size('N') * size('E'), size('E')}; }
 };
 
 // An op on CUDA devices: its contract and its kernel's two entries (kernel_abi.h).
@@ -108,16 +106,15 @@ struct CudaOp {
 
 template <class Contract, auto entry, auto workspace_entry>
 const CudaOp& cuda_op() {
-  static const CudaOp op = {
-      Contract::name, Contract::attributes(), Contract::ports(),
-      [](const KernelCall& call, lat_status* status) {
-        const auto args = Contract::args(call);
-        return workspace_entry(&args, status);
-      },
-      [](const KernelCall& call, void* workspace, void* stream, lat_status* status) {
-        const auto args = Contract::args(call);
-        entry(&args, workspace, stream, status);
-      }};
+  static const CudaOp op = {Contract::name, Contract::attributes(), Contract::ports(),
+                            [](const KernelCall& call, lat_status* status) {
+                              const auto args = Contract::args(call);
+                              return workspace_entry(&args, status);
+                            },
+                            [](const KernelCall& call, void* workspace, void* stream, lat_status* status) {
+                              const auto args = Contract::args(call);
+                              entry(&args, workspace, stream, status);
+                            }};
   return op;
 }
 

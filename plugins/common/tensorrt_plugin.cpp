@@ -1,5 +1,6 @@
 #include "common/tensorrt_plugin.h"
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -88,8 +89,8 @@ Value value_of(const Attribute& attribute, const PluginField& field) {
   const bool known = real ? field.type == PluginFieldType::kFLOAT32 || field.type == PluginFieldType::kFLOAT64
                           : field.type == PluginFieldType::kINT32 || field.type == PluginFieldType::kINT64;
   if (!known || field.length != 1 || field.data == nullptr) {
-    throw BadInput(std::string(attribute.name) + ": got " + std::to_string(field.length) + " x " +
-                   name_of(field.type) + (field.data == nullptr ? " without data" : "") + ", expected one " +
+    throw BadInput(std::string(attribute.name) + ": got " + std::to_string(field.length) + " x " + name_of(field.type) +
+                   (field.data == nullptr ? " without data" : "") + ", expected one " +
                    (real ? "float32 or float64" : "int32 or int64"));
   }
   Value value;
@@ -134,6 +135,12 @@ Values values_of(const std::vector<Attribute>& attributes, const nvinfer1::Plugi
   return values;
 }
 
+// TensorRT promises no alignment of a workspace: it is asked for more.
+void* aligned(void* workspace) {
+  const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(workspace) % LAT_WORKSPACE_ALIGNMENT;
+  return past == 0 ? workspace : static_cast<char*>(workspace) + (LAT_WORKSPACE_ALIGNMENT - past);
+}
+
 // Sizes from the shapes of all inputs; `shape(index)` gives one.
 template <class Shape>
 Sizes sizes_of(const std::vector<Port>& ports, Shape&& shape) {
@@ -156,9 +163,10 @@ Plugin::Plugin(const CudaOp& op, std::string where, Values values)
     integers_.push_back(static_cast<int32_t>(values_[at].integer));
     fields_.emplace_back(attribute.name, real ? static_cast<const void*>(&values_[at].real) : &integers_[at],
                          real ? PluginFieldType::kFLOAT32 : PluginFieldType::kINT32, 1);
-    char text[32];
-    std::snprintf(text, sizeof text, "%.9g", real ? values_[at].real : static_cast<double>(values_[at].integer));
-    attributes_text_ += (at ? "," : "") + std::string(attribute.name) + "=" + text;
+    char real_text[32];
+    std::snprintf(real_text, sizeof real_text, "%.9g", static_cast<double>(values_[at].real));
+    attributes_text_ +=
+        (at ? "," : "") + std::string(attribute.name) + "=" + (real ? real_text : std::to_string(values_[at].integer));
   }
   collection_ = {static_cast<int32_t>(fields_.size()), fields_.data()};
 }
@@ -192,7 +200,14 @@ std::size_t Plugin::workspace(const Sizes& sizes, lat_dtype dtype) const {
   lat_status status{};
   const int64_t bytes = op_.workspace(KernelCall{values_, sizes, dtype, nullptr, nullptr}, &status);
   raise(status);
-  return bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+  return bytes > 0 ? static_cast<std::size_t>(bytes) + LAT_WORKSPACE_ALIGNMENT - 1 : 0;
+}
+
+std::size_t Plugin::largest_workspace(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t input_count,
+                                      int32_t output_count) const {
+  demand_counts(input_count, output_count);
+  const lat_dtype dtype = dtype_of(op_.ports[first_activation_], inputs[first_activation_].desc.type);
+  return workspace(sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].max; }), dtype);
 }
 
 int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, const DataType* input_types,
@@ -211,19 +226,12 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input
     demand_counts(input_count + shape_input_count, output_count);
     if (shape_input_count != 0) throw BadInput("got shape inputs, expected tensors only");
     nvinfer1::Dims known{};
-    Sizes sizes = sizes_of(op_.ports, [&](std::size_t index) -> const nvinfer1::Dims& {
+    sizes_of(op_.ports, [&](std::size_t index) -> const nvinfer1::Dims& {
       known.nbDims = inputs[index].nbDims;
       for (int32_t at = 0; at < known.nbDims; ++at)
         known.d[at] = inputs[index].d[at]->isConstant() ? inputs[index].d[at]->getConstantValue() : Sizes::unknown;
       return known;
     });
-    // With the width known, the kernel can tell before anything is built whether it takes these attributes. B and N
-    // it takes as they come.
-    if (sizes['E'] > 0) {
-      sizes.assume('B', 1);
-      sizes.assume('N', 1);
-      workspace(sizes, LAT_FLOAT32);
-    }
     outputs[0] = inputs[first_activation_];
     return kDone;
   });
@@ -244,21 +252,14 @@ bool Plugin::supportsFormatCombination(int32_t position, const nvinfer1::Dynamic
 int32_t Plugin::configurePlugin(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t input_count,
                                 const nvinfer1::DynamicPluginTensorDesc*, int32_t output_count) noexcept {
   return guarded(where_, kFailed, [&] {
-    demand_counts(input_count, output_count);
-    const lat_dtype dtype = dtype_of(op_.ports[first_activation_], inputs[first_activation_].desc.type);
-    workspace(sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].max; }), dtype);
+    largest_workspace(inputs, input_count, output_count);
     return kDone;
   });
 }
 
 std::size_t Plugin::getWorkspaceSize(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t input_count,
                                      const nvinfer1::DynamicPluginTensorDesc*, int32_t output_count) const noexcept {
-  return guarded(where_, std::size_t{0}, [&] {
-    demand_counts(input_count, output_count);
-    const lat_dtype dtype = dtype_of(op_.ports[first_activation_], inputs[first_activation_].desc.type);
-    return workspace(sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].max; }),
-                     dtype);
-  });
+  return guarded(where_, std::size_t{0}, [&] { return largest_workspace(inputs, input_count, output_count); });
 }
 
 int32_t Plugin::onShapeChange(const nvinfer1::PluginTensorDesc* inputs, int32_t input_count,
@@ -279,7 +280,7 @@ int32_t Plugin::enqueue(const nvinfer1::PluginTensorDesc* input_descs, const nvi
         sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return input_descs[at].dims; });
     const lat_dtype dtype = dtype_of(op_.ports[first_activation_], input_descs[first_activation_].type);
     lat_status status{};
-    op_.run(KernelCall{values_, sizes, dtype, inputs, outputs[0]}, workspace, stream, &status);
+    op_.run(KernelCall{values_, sizes, dtype, inputs, outputs[0]}, aligned(workspace), stream, &status);
     raise(status);
     return kDone;
   });

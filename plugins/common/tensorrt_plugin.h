@@ -68,6 +68,9 @@ class Plugin final : public nvinfer1::IPluginV3,
   void demand_counts(int32_t inputs, int32_t outputs) const;
   // Bytes of workspace; throws what the kernel says of these sizes.
   std::size_t workspace(const Sizes& sizes, lat_dtype dtype) const;
+  // The same at the profile's maximum, for which every input's shape is checked.
+  std::size_t largest_workspace(const nvinfer1::DynamicPluginTensorDesc* inputs, int32_t input_count,
+                                int32_t output_count) const;
 
   const CudaOp& op_;
   const std::string where_;

@@ -6,7 +6,8 @@
 namespace lat::trt {
 namespace {
 
-const Registration<GlobalTokenAttention, lat_global_token_attention_cuda, lat_global_token_attention_cuda_workspace> registration;
+const Registration<GlobalTokenAttention, lat_global_token_attention_cuda, lat_global_token_attention_cuda_workspace>
+    registration;
 
 }  // namespace
 }  // namespace lat::trt
