@@ -32,11 +32,11 @@ std::string shape_text(const int64_t* shape, std::size_t rank) {
   return text + "]";
 }
 
-void Sizes::bind(const Port& port, const int64_t* shape, std::size_t rank) {
+void Sizes::bind(const Port& port, const int64_t* shape, std::size_t rank, bool partly) {
   const std::size_t expected_rank = std::strlen(port.dims);
   bool fits = rank == expected_rank;
   for (std::size_t at = 0; fits && at < rank; ++at) {
-    if (shape[at] == unknown) continue;
+    if (partly && shape[at] == unknown) continue;
     int64_t& size = sizes_[static_cast<unsigned char>(port.dims[at])];
     if (size == 0) size = shape[at];
     fits = shape[at] >= 1 && size == shape[at];

@@ -67,8 +67,8 @@ class Sizes {
   // 0 where no input had the letter, or none with a known size.
   int64_t operator[](char letter) const { return sizes_[static_cast<unsigned char>(letter)]; }
   // Takes the shape of an input; throws where it has another rank, a size below 1, or one that another input belies.
-  // An unknown size is passed over.
-  void bind(const Port& port, const int64_t* shape, std::size_t rank);
+  // With `partly`, unknown sizes are passed over.
+  void bind(const Port& port, const int64_t* shape, std::size_t rank, bool partly = false);
 
  private:
   int64_t sizes_[128] = {};

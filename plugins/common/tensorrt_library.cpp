@@ -34,10 +34,10 @@ void log_error(const std::string& text) noexcept {
 
 }  // namespace lat::trt
 
-extern "C" TENSORRTAPI nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+extern "C" LAT_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
   const auto& creators = lat::trt::all_creators();
   count = static_cast<int32_t>(creators.size());
   return creators.data();
 }
 
-extern "C" TENSORRTAPI void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { lat::trt::finder.store(finder); }
+extern "C" LAT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { lat::trt::finder.store(finder); }

@@ -225,13 +225,14 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input
   return guarded(where_, kFailed, [&] {
     demand_counts(input_count + shape_input_count, output_count);
     if (shape_input_count != 0) throw BadInput("got shape inputs, expected tensors only");
-    nvinfer1::Dims known{};
-    sizes_of(op_.ports, [&](std::size_t index) -> const nvinfer1::Dims& {
-      known.nbDims = inputs[index].nbDims;
-      for (int32_t at = 0; at < known.nbDims; ++at)
-        known.d[at] = inputs[index].d[at]->isConstant() ? inputs[index].d[at]->getConstantValue() : Sizes::unknown;
-      return known;
-    });
+    Sizes sizes;
+    for (std::size_t index = 0; index < op_.ports.size(); ++index) {
+      const nvinfer1::DimsExprs& dims = inputs[index];
+      std::vector<int64_t> shape;
+      for (int32_t at = 0; at < dims.nbDims; ++at)
+        shape.push_back(dims.d[at]->isConstant() ? dims.d[at]->getConstantValue() : Sizes::unknown);
+      sizes.bind(op_.ports[index], shape.data(), shape.size(), true);
+    }
     outputs[0] = inputs[first_activation_];
     return kDone;
   });
