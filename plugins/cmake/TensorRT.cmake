@@ -4,10 +4,12 @@ file(GLOB LAT_TENSORRT_PLUGINS CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE
 include(${CMAKE_CURRENT_LIST_DIR}/TensorrtHeaders.cmake)
 
 if(NOT TARGET lat_cuda_kernels)
-  set(LAT_TENSORRT_LACK "no CUDA kernels to put into it: -DLAT_CUDA_ARCHS builds them")
+  set(lack "no CUDA kernels to put into it: -DLAT_CUDA_ARCHS builds them")
   if(LAT_CUDA_LACK)
-    set(LAT_TENSORRT_LACK "no CUDA kernels to put into it: ${LAT_CUDA_LACK}")
+    set(lack "no CUDA kernels to put into it: ${LAT_CUDA_LACK}")
   endif()
+  list(PREPEND LAT_TENSORRT_LACK ${lack})
+  list(JOIN LAT_TENSORRT_LACK ", " LAT_TENSORRT_LACK)
 endif()
 
 if(LAT_TENSORRT_LACK)
