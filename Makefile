@@ -25,20 +25,17 @@ plugins: $(READY)
 
 # The kernels' own tests with AddressSanitizer and UndefinedBehaviorSanitizer, then with ThreadSanitizer; then compiled
 # for aarch64, and run where there is an emulator.
-CROSS := aarch64-linux-gnu
-QEMU := $(shell command -v qemu-aarch64)
 sanitize:
 	for checks in address,undefined thread; do \
 	  cmake -S plugins -B build/sanitize-$$checks -G Ninja -DLAT_SANITIZE=$$checks -DLAT_WITHOUT_ORT=ON && \
 	  cmake --build build/sanitize-$$checks && ctest --test-dir build/sanitize-$$checks --output-on-failure || exit 1; \
 	done
-	@if command -v $(CROSS)-g++ > /dev/null; then \
-	  cmake -S plugins -B build/aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-	    -DCMAKE_CXX_COMPILER=$(CROSS)-g++ $(if $(QEMU),'-DCMAKE_CROSSCOMPILING_EMULATOR=$(QEMU);-L;/usr/$(CROSS)') \
-	    -DLAT_WITHOUT_ORT=ON && cmake --build build/aarch64 && \
-	  if [ -n "$(QEMU)" ]; then ctest --test-dir build/aarch64 --output-on-failure; \
+	@if command -v aarch64-linux-gnu-g++ > /dev/null; then \
+	  cmake -S plugins -B build/aarch64 -G Ninja --toolchain cmake/aarch64.cmake -DLAT_WITHOUT_ORT=ON && \
+	  cmake --build build/aarch64 && \
+	  if command -v qemu-aarch64 > /dev/null; then ctest --test-dir build/aarch64 --output-on-failure; \
 	  else echo "compiled for aarch64 but not run: no qemu-aarch64 (apt install qemu-user)"; fi; \
-	else echo "aarch64 is not checked: no $(CROSS)-g++ (apt install g++-aarch64-linux-gnu)"; fi
+	else echo "aarch64 is not checked: no aarch64-linux-gnu-g++ (apt install g++-aarch64-linux-gnu)"; fi
 
 check: $(READY)
 	$(BIN)/ruff check .

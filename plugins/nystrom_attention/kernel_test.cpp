@@ -9,13 +9,20 @@ using lat::test::demand;
 using lat::test::Tensor;
 using Args = lat_nystrom_attention_args;
 
+// Landmarks that divide the tokens, few enough for the cubic pseudo-inverse.
+int64_t landmarks_of(int64_t tokens, std::mt19937& random) {
+  for (;;) {
+    const int64_t landmarks = lat::test::between(random, 1, std::min<int64_t>(tokens, 70));
+    if (tokens % landmarks == 0) return landmarks;
+  }
+}
+
 constexpr lat::test::Subject<Args> kSubject{lat_nystrom_attention_cpu,
                                             [](Args& args) {
                                               return std::vector<lat_rows*>{&args.query, &args.key, &args.value};
                                             },
                                             [](Args& args, lat::test::Arrays& arrays, std::mt19937& random) {
-                                              do args.num_landmarks = lat::test::between(random, 1, std::min<int64_t>(args.tokens, 70));
-                                              while (args.tokens % args.num_landmarks != 0);
+                                              args.num_landmarks = landmarks_of(args.tokens, random);
                                               args.per_head_init = static_cast<int32_t>(random() % 2);
                                               args.taps = 2 * lat::test::between(random, 0, 40) + 1;
                                               if (random() % 4)

@@ -181,7 +181,7 @@ def test_without_headers_or_kernels_the_reason_is_told(tmp_path: Path) -> None:
     configure = ["cmake", "-S", ROOT / "plugins", "-B", tmp_path, "-G", "Ninja", "-DLAT_WITHOUT_ORT=ON"]
     absent = tmp_path / "absent"
     said = output_of(*configure, "-DLAT_CUDA_ARCHS=", f"-DTENSORRT_INCLUDE_DIR={absent}")
-    contents = json.loads((tmp_path / native.CONTENTS).read_text())
+    contents = json.loads((tmp_path / "CMakeFiles" / native.CONTENTS).read_text())
     assert contents["tensorrt"] == []
     reason = contents["left_out"]["liblat_trt"]
     assert "-DLAT_CUDA_ARCHS" in reason
