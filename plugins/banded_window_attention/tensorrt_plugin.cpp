@@ -1,5 +1,5 @@
 // lat::BandedWindowAttention in TensorRT.
-#include "common/tensorrt_plugin.h"
+#include "common/tensorrt_op.h"
 
 #include "banded_window_attention/contract.h"
 

@@ -15,7 +15,7 @@ endif()
 if(LAT_TENSORRT_LACK)
   message(STATUS "liblat_trt is left out: ${LAT_TENSORRT_LACK}")
 else()
-  add_library(lat_trt SHARED ${LAT_TENSORRT_PLUGINS} common/tensorrt_plugin.cpp common/tensorrt_library.cpp
+  add_library(lat_trt SHARED ${LAT_TENSORRT_PLUGINS} common/tensorrt_op.cpp common/tensorrt_library.cpp
                              common/contract.cpp common/arguments.cpp $<TARGET_OBJECTS:lat_cuda_kernels>)
   target_include_directories(lat_trt PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   target_include_directories(lat_trt SYSTEM PRIVATE ${LAT_TENSORRT_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})

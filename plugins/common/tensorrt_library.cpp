@@ -2,7 +2,7 @@
 #include <atomic>
 #include <cstdio>
 
-#include "common/tensorrt_plugin.h"
+#include "common/tensorrt_op.h"
 
 namespace lat::trt {
 namespace {

@@ -1,4 +1,4 @@
-#include "common/tensorrt_plugin.h"
+#include "common/tensorrt_op.h"
 
 #include <cstdint>
 #include <cstdio>
