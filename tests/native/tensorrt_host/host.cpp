@@ -392,8 +392,10 @@ OpCase global_token_attention() {
   op.inputs = {{"hidden_states", "BNE"}, {"attention_mask", "BN", true}, {"query_weight", "EE"}, {"query_bias", "E"},
                {"key_weight", "EE"},     {"value_weight", "EE"},         {"value_bias", "E"}};
   op.field_names = {{"num_heads", PluginFieldType::kINT32}, {"scale", PluginFieldType::kFLOAT32}};
+  const int32_t two[] = {3, 3};
   op.bad_fields = {
       {good(), {"scale", "missing"}},
+      {Fields().add("num_heads", PluginFieldType::kINT32, two, sizeof two, 2).add("scale", 1.0F), {"2 x int32"}},
       {good().add("window", 5).add("scale", 1.0F), {"window", "expected num_heads, scale"}},
       {good().add("num_heads", 3).add("scale", 1.0F), {"num_heads", "twice"}},
   };
