@@ -50,24 +50,34 @@ class WordsOfWarp {
 };
 
 // What a block of threads works on.
-template <RowsOf kRowsOf, int kRows>
+template <RowsOf kRowsOf>
 struct AttentionBlock {
-  int64_t batch, head;
-  int64_t first, step;  // rows first to first + kRows - 1, then `step` further, while they begin below `rows`
-  int64_t rows;
-  int32_t listed;  // keys of the list
+  int32_t batch, head;
+  int32_t first, step;  // blocks of kRows rows: the first, and how much further the next is
+  int32_t rows;         // that attend; a block may begin beyond them
+  int32_t listed;       // keys of the list
 
   __device__ __forceinline__ explicit AttentionBlock(const AttentionTask& task) {
     const int64_t block = task.first_block + blockIdx.x;
-    first = block % task.row_blocks * kRows;
-    step = int64_t{task.row_blocks} * kRows;
-    head = block / task.row_blocks % task.num_heads;
-    batch = block / task.row_blocks / task.num_heads;
+    first = static_cast<int32_t>(block % task.row_blocks);
+    step = task.row_blocks;
+    head = static_cast<int32_t>(block / task.row_blocks % task.num_heads);
+    batch = static_cast<int32_t>(block / task.row_blocks / task.num_heads);
     const int32_t count = task.list.counts[batch];
     rows = kRowsOf == RowsOf::sequence ? task.tokens : count < task.least_rows ? 0 : count;
     listed = kRowsOf == RowsOf::sequence ? count : 0;
   }
 };
+
+// The keys of rows `first` and on.
+template <RowsOf kRowsOf>
+__device__ __forceinline__ TileWalk<WordsOfWarp> walk_of(const WordsOfWarp& words, const AttentionTask& task,
+                                                         int32_t first, int count,
+                                                         const AttentionBlock<kRowsOf>& block) {
+  if (kRowsOf == RowsOf::list) return {words, task.tokens, task.window, 0, task.tokens - 1, 0};
+  const int32_t rows = block.rows - first < count ? block.rows - first : count;
+  return {words, task.tokens, task.window, first, first + rows - 1, block.listed};
+}
 
 template <class Element>
 __device__ __forceinline__ Element* row_of(const lat_rows& rows, int64_t batch, int64_t token, int64_t column) {
@@ -76,9 +86,9 @@ __device__ __forceinline__ Element* row_of(const lat_rows& rows, int64_t batch, 
 
 // Bit i: row first + i is one that attends, for `count` rows (at most 64) that lie in one word of key bits.
 template <RowsOf kRowsOf>
-__device__ __forceinline__ uint64_t rows_that_attend(const uint64_t* key_bits, int64_t first, int64_t rows, int count) {
+__device__ __forceinline__ uint64_t rows_that_attend(const uint64_t* key_bits, int32_t first, int32_t rows, int count) {
   if (first >= rows) return 0;
-  if (kRowsOf == RowsOf::list) return low_bits(rows - first < count ? static_cast<int>(rows - first) : count);
+  if (kRowsOf == RowsOf::list) return low_bits(rows - first < count ? rows - first : count);
   return key_bits[first / kTileKeys] >> (first % kTileKeys) & low_bits(count);
 }
 

@@ -161,7 +161,7 @@ __device__ __forceinline__ void load_simt_rows(float* to, const Element* from, i
 }
 
 template <class Element, int kHeadSize, RowsOf kRowsOf>
-__global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, kHeadSize == 128 ? 2 : 3)
+__global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
     simt_attention(const __grid_constant__ AttentionTask task) {
   using Shape = SimtAttentionShape<kHeadSize>;
   extern __shared__ __align__(128) unsigned char shared[];
@@ -169,30 +169,28 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, kHead
   float* const keys = queries + Shape::kRows * Shape::kStride;  // then the values
   float* const weights = keys + kTileKeys * Shape::kStride;
 
-  const AttentionBlock<kRowsOf, Shape::kRows> block(task);
+  const AttentionBlock<kRowsOf> block(task);
   const int32_t words = static_cast<int32_t>(tiles_of(task.tokens));
-  const uint64_t* const key_bits = task.list.key_bits + block.batch * words;
-  const int32_t* const positions = task.list.positions + block.batch * task.tokens;
-  const int64_t column = block.head * kHeadSize;
+  const uint64_t* const key_bits = task.list.key_bits + int64_t{block.batch} * words;
+  const int32_t* const positions = task.list.positions + int64_t{block.batch} * task.tokens;
+  const int64_t column = int64_t{block.head} * kHeadSize;
   const Element* const key = row_of<const Element>(task.key, block.batch, 0, column);
   const Element* const value = row_of<const Element>(task.value, block.batch, 0, column);
 
-  for (int64_t first = block.first; first < block.rows; first += block.step) {
+  for (int32_t at = block.first; int64_t{Shape::kRows} * at < block.rows; at += block.step) {
+    const int32_t first = Shape::kRows * at;
     const uint64_t attend = rows_that_attend<kRowsOf>(key_bits, first, block.rows, Shape::kRows);
     SimtRows<Element, kHeadSize> rows;
     if (attend != 0) {
-      load_simt_rows<Element, kHeadSize>(queries, row_of<const Element>(task.query, block.batch, 0, column),
-                                         task.query.row_stride,
-                                         [&](int row) { return first + row < block.rows ? first + row : int64_t{-1}; });
-      const int64_t last = (first + Shape::kRows < block.rows ? first + Shape::kRows : block.rows) - 1;
-      TileWalk<WordsOfWarp> walk(WordsOfWarp(key_bits, words), task.tokens, task.window,
-                                 kRowsOf == RowsOf::list ? 0 : first, kRowsOf == RowsOf::list ? task.tokens - 1 : last,
-                                 block.listed);
+      load_simt_rows<Element, kHeadSize>(
+          queries, row_of<const Element>(task.query, block.batch, 0, column), task.query.row_stride,
+          [&](int row) { return first + row < block.rows ? int64_t{first + row} : int64_t{-1}; });
+      TileWalk<WordsOfWarp> walk = walk_of<kRowsOf>(WordsOfWarp(key_bits, words), task, first, Shape::kRows, block);
       for (Tile tile = walk.next(); tile.keys != 0; tile = walk.next()) {
         const auto token = [&](int row) -> int64_t {
           if ((tile.keys >> row & 1) == 0) return -1;
-          const int64_t at = int64_t{kTileKeys} * tile.index + row;
-          return tile.listed ? positions[at] : at;
+          const int32_t place = kTileKeys * tile.index + row;
+          return tile.listed ? positions[place] : place;
         };
         load_simt_rows<Element, kHeadSize>(keys, key, task.key.row_stride, token);
         __syncthreads();
@@ -209,11 +207,12 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, kHead
     }
 #pragma unroll
     for (int own = 0; own < Shape::kOwnRows; ++own) {
-      const int64_t row = first + rows.row(own);
+      const int32_t row = first + rows.row(own);
       if (row >= block.rows) continue;
-      const int64_t to = kRowsOf == RowsOf::list ? positions[row] : row;
+      const int32_t to = kRowsOf == RowsOf::list ? positions[row] : row;
       rows.write(row_of<Element>(task.output, block.batch, to, column), own, (attend >> rows.row(own) & 1) != 0);
     }
+    if (kRowsOf == RowsOf::sequence) break;  // a block of threads for each block of rows
   }
 }
 

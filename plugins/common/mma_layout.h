@@ -3,6 +3,8 @@
 // warp on the host with these.
 #pragma once
 
+#include <cstdint>
+
 #include "common/host_device.h"
 
 namespace lat {
@@ -27,13 +29,21 @@ LAT_HOST_DEVICE constexpr Place place_by_columns(int lane) { return {lane % 16, 
 LAT_HOST_DEVICE constexpr Place place_by_rows(int lane) { return {lane % 8 + lane / 16 * 8, lane / 8 % 2}; }
 
 // Shared memory: rows of kColumns 16-bit numbers in chunks of 8, permuted so that the same chunk of 8 rows in a row
-// (what ldmatrix reads at once) and all chunks of a row (what a copy writes) lie in different banks.
+// (what ldmatrix reads at once) and all chunks of a row (what a copy writes) lie in different banks. In bytes, from a
+// start on kSwizzleBytes. It repeats after 8 rows: 8 rows further is 8 * 2 * kColumns bytes further.
+constexpr int kSwizzleBytes = 256;
+
 template <int kColumns>
-LAT_HOST_DEVICE constexpr int swizzled(int row, int chunk) {
+LAT_HOST_DEVICE constexpr uint32_t swizzled(int row, int chunk) {
   constexpr int kChunks = kColumns / 8;
   constexpr int kRowsOfBanks = kChunks >= 8 ? 1 : 8 / kChunks;  // rows that lie in 128 bytes
   constexpr int kTurn = kChunks >= 8 ? 8 : kChunks;
-  return row * kColumns + (chunk ^ (row / kRowsOfBanks % kTurn)) * 8;
+  return static_cast<uint32_t>(row * kColumns * 2 + (chunk ^ (row / kRowsOfBanks % kTurn)) * 16);
+}
+
+// From the address of a row's chunk 0 or 1 to that of chunk 2 * pair or 2 * pair + 1.
+LAT_HOST_DEVICE constexpr uint32_t pairs_further(uint32_t address, int pair) {
+  return address ^ static_cast<uint32_t>(32 * pair);
 }
 
 }  // namespace lat

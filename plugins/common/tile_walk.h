@@ -18,21 +18,24 @@ LAT_HOST_DEVICE int64_t tiles_of(int64_t keys) { return (keys + kTileKeys - 1) /
 // The lowest `count` bits, 0 to 64.
 LAT_HOST_DEVICE uint64_t low_bits(int count) { return count >= 64 ? kAllKeys : (uint64_t{1} << count) - 1; }
 
-// The keys first_key to first_key + 63 that are at most `window` from `row`. Nothing overflows for sizes below 2^31.
-LAT_HOST_DEVICE uint64_t bits_in_window(int64_t row, int64_t first_key, int64_t window) {
-  const int64_t from = row - window - first_key, to = row + window - first_key;
-  if (to < 0 || from >= kTileKeys) return 0;
-  const uint64_t not_before = from <= 0 ? kAllKeys : ~low_bits(static_cast<int>(from));
-  return (to >= kTileKeys - 1 ? kAllKeys : low_bits(static_cast<int>(to) + 1)) & not_before;
+// Rows and keys are told apart by `offset` = row - first key of the tile. With sizes below 2^31 nothing here overflows:
+// an offset lies above -2^31 + 63, and sums are made only where they are known to be small.
+
+// The keys 0 to 63 of a tile that are at most `window` from a row.
+LAT_HOST_DEVICE uint64_t bits_in_window(int32_t offset, int32_t window) {
+  constexpr int32_t kLast = kTileKeys - 1;
+  if (window < -offset || offset - kLast > window) return 0;
+  const uint64_t not_before = offset <= window ? kAllKeys : ~low_bits(offset - window);
+  return (window >= kLast - offset ? kAllKeys : low_bits(offset + window + 1)) & not_before;
 }
 
 enum class Cover { none, part, full };
 
-// How much of the pairs of these rows (both ends included) and the 64 keys lies in the band.
-LAT_HOST_DEVICE Cover cover_of(int64_t first_row, int64_t last_row, int64_t first_key, int64_t window) {
-  const int64_t last_key = first_key + kTileKeys - 1;
-  if (last_row + window < first_key || first_row - window > last_key) return Cover::none;
-  return last_row - window <= first_key && first_row + window >= last_key ? Cover::full : Cover::part;
+// How much of the pairs of the rows from `first` to `last` (offsets, both included) and the 64 keys lies in the band.
+LAT_HOST_DEVICE Cover cover_of(int32_t first, int32_t last, int32_t window) {
+  constexpr int32_t kLast = kTileKeys - 1;
+  if (window < -last || first - kLast > window) return Cover::none;
+  return last <= window && window >= kLast - first ? Cover::full : Cover::part;
 }
 
 struct Tile {
@@ -42,12 +45,13 @@ struct Tile {
 };
 
 // The keys of a tile that a row sees. Rows of a list of rows see all: their window holds the sequence.
-LAT_HOST_DEVICE uint64_t keys_seen(const Tile& tile, int64_t row, int64_t window) {
-  return tile.listed ? tile.keys : tile.keys & bits_in_window(row, int64_t{kTileKeys} * tile.index, window);
+LAT_HOST_DEVICE uint64_t keys_seen(const Tile& tile, int32_t row, int32_t window) {
+  return tile.listed ? tile.keys : tile.keys & bits_in_window(row - kTileKeys * tile.index, window);
 }
 
-LAT_HOST_DEVICE Cover cover_of(const Tile& tile, int64_t first_row, int64_t last_row, int64_t window) {
-  return tile.listed ? Cover::full : cover_of(first_row, last_row, int64_t{kTileKeys} * tile.index, window);
+LAT_HOST_DEVICE Cover cover_of(const Tile& tile, int32_t first_row, int32_t last_row, int32_t window) {
+  const int32_t first_key = kTileKeys * tile.index;
+  return tile.listed ? Cover::full : cover_of(first_row - first_key, last_row - first_key, window);
 }
 
 // `Words` gives the word of a tile: words(index).
