@@ -104,16 +104,13 @@ float float_attribute(const OrtKernelInfo* info, const char* name) {
   return value;
 }
 
-Values values_of(const OrtKernelInfo* info, const char* op, const std::vector<Attribute>& attributes) {
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes) {
   Values values(attributes.size());
   for (std::size_t at = 0; at < attributes.size(); ++at) {
-    const Attribute& attribute = attributes[at];
-    with_name(op, [&] {
-      if (attribute.kind == Kind::real)
-        demand_bounds(attribute, values[at].real = float_attribute(info, attribute.name));
-      else
-        demand_bounds(attribute, values[at].integer = int_attribute(info, attribute.name));
-    });
+    if (attributes[at].kind == Kind::real)
+      values[at].real = float_attribute(info, attributes[at].name);
+    else
+      values[at].integer = int_attribute(info, attributes[at].name);
   }
   return values;
 }

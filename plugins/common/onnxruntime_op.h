@@ -63,8 +63,9 @@ float float_attribute(const OrtKernelInfo* info, const char* name);
 // The default where the node has none.
 int64_t int_attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise);
 
-// Attributes of a node as the contract has them; throws where one is missing or out of its bounds.
-Values values_of(const OrtKernelInfo* info, const char* op, const std::vector<Attribute>& attributes);
+// Attributes of a node as the contract has them. Their bounds are the kernel's to check, at the first call: onnxruntime
+// makes an error of an invalid argument only of that.
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes);
 
 // Custom ops of this library, to which every adapter adds its own while the library is loaded.
 std::vector<const OrtCustomOp*>& all_ops();
@@ -158,7 +159,7 @@ class CpuKernel {
   static const std::vector<Port>& ports() { return Contract::ports(); }
   static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
 
-  explicit CpuKernel(const OrtKernelInfo* info) : values_(values_of(info, name, Contract::attributes())) {}
+  explicit CpuKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())) {}
 
   void compute(Call& call, lat_dtype dtype) const {
     const auto args = Contract::args(call.kernel_call(values_, dtype));
@@ -202,8 +203,7 @@ class CudaKernel {
   static const std::vector<Port>& ports() { return Contract::ports(); }
   static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
 
-  explicit CudaKernel(const OrtKernelInfo* info)
-      : values_(values_of(info, name, Contract::attributes())), memory_(info) {}
+  explicit CudaKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())), memory_(info) {}
 
   void compute(Call& call, lat_dtype dtype) const {
     run_on_cuda(cuda_op<Contract, entry, workspace_entry>(), values_, memory_, call, dtype);
