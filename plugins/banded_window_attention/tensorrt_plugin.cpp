@@ -1,7 +1,6 @@
 // lat::BandedWindowAttention in TensorRT.
-#include "common/tensorrt_op.h"
-
 #include "banded_window_attention/contract.h"
+#include "common/tensorrt_op.h"
 
 namespace lat::trt {
 namespace {

@@ -1,6 +1,9 @@
 // liblat_trt.so: what TensorRT's plugin registry asks of a library. Nothing of TensorRT is linked.
+#include <dlfcn.h>
+
 #include <atomic>
 #include <cstdio>
+#include <cstring>
 
 #include "common/tensorrt_op.h"
 
@@ -8,6 +11,25 @@ namespace lat::trt {
 namespace {
 
 std::atomic<nvinfer1::ILoggerFinder*> finder{nullptr};
+
+// From TensorRT 11 on a logger is a versioned interface, with another table of functions: one of the other kind must
+// not be called. Nothing else that a plugin meets differs between 10 and 11. TensorRT-RTX 1.7 has that of 11.
+bool has_versioned_logger(int32_t tensorrt_major) { return tensorrt_major != 10; }
+
+// Of the TensorRT that gave a finder: the library that holds its functions. Ours where it does not tell.
+int32_t major_of(const nvinfer1::ILoggerFinder* given) {
+  int32_t major = NV_TENSORRT_MAJOR;
+  const void* functions = nullptr;
+  std::memcpy(&functions, static_cast<const void*>(given), sizeof functions);
+  Dl_info info{};
+  if (dladdr(functions, &info) == 0) return major;
+  void* library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) library = dlopen(nullptr, RTLD_LAZY);  // the program itself has no name
+  if (library == nullptr) return major;
+  if (void* found = dlsym(library, "getInferLibMajorVersion")) major = reinterpret_cast<int32_t (*)()>(found)();
+  dlclose(library);
+  return major;
+}
 
 nvinfer1::ILogger* find_logger() noexcept {
   try {
@@ -40,4 +62,14 @@ extern "C" LAT_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int3
   return creators.data();
 }
 
-extern "C" LAT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { lat::trt::finder.store(finder); }
+extern "C" LAT_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* given) {
+  using namespace lat::trt;
+  const int32_t major = given == nullptr ? NV_TENSORRT_MAJOR : major_of(given);
+  if (has_versioned_logger(major) == has_versioned_logger(NV_TENSORRT_MAJOR)) {
+    finder.store(given);
+    return;
+  }
+  std::fprintf(stderr,
+               "warning: liblat_trt was built with the headers of TensorRT %d, and this is %d: its errors go here\n",
+               NV_TENSORRT_MAJOR, static_cast<int>(major));
+}

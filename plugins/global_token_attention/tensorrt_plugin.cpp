@@ -1,6 +1,5 @@
 // lat::GlobalTokenAttention in TensorRT.
 #include "common/tensorrt_op.h"
-
 #include "global_token_attention/contract.h"
 
 namespace lat::trt {

@@ -450,6 +450,11 @@ int run(const char* path, bool recording) {
 }  // namespace
 }  // namespace playing
 
+// TensorRT says which one it is.
+extern "C" __attribute__((visibility("default"))) int32_t getInferLibMajorVersion() noexcept {
+  return NV_TENSORRT_MAJOR;
+}
+
 int main(int count, char** words) {
   const std::string kind = count == 3 ? words[2] : "";
   if (kind != "recording" && kind != "kernels") {

@@ -6,7 +6,9 @@ In a process of its own: TensorRT-RTX's parser aborts where a plugin is register
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 
 import numpy
 import tensorrt_rtx as trt
@@ -29,6 +31,20 @@ class Logger(trt.ILogger):  # type: ignore[misc]
     def taken(self) -> list[str]:
         errors, self.errors = self.errors, []
         return errors
+
+
+class StandardError:
+    """What native code writes to stderr."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile("w+")  # noqa: SIM115  as long as the process
+        os.dup2(self.file.fileno(), 2)
+
+    def taken(self) -> list[str]:
+        text = os.pread(self.file.fileno(), 1 << 20, 0).decode()
+        self.file.truncate(0)
+        os.lseek(self.file.fileno(), 0, os.SEEK_SET)
+        return text.splitlines()
 
 
 def integers(name: str, *values: int, kind: str = "i4") -> Field:
@@ -65,6 +81,7 @@ def main(path: str) -> None:
     logger = Logger()
     runtime = trt.Runtime(logger)  # whose logger the registry hands to the library
     registry = trt.get_plugin_registry()
+    standard_error = StandardError()
     assert registry.load_library(path) is not None
     creators = {name: registry.get_creator(name, "1", "lat") for name in OPS}
 
@@ -86,9 +103,10 @@ def main(path: str) -> None:
         "fields": {
             name: [(field.name, field.type.name) for field in creator.field_names] for name, creator in creators.items()
         },
+        "stderr_of_loading": standard_error.taken(),
         "made": {case: make(fields) for case, fields in GOOD.items()},
-        "errors_of_made": logger.taken(),
-        "refused": {case: (make(fields), logger.taken()) for case, fields in BAD.items()},
+        "errors_of_made": logger.taken() + standard_error.taken(),
+        "refused": {case: (make(fields), logger.taken(), standard_error.taken()) for case, fields in BAD.items()},
     }
     del runtime
     print(json.dumps(found))
