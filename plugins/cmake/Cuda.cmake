@@ -6,6 +6,18 @@ set(LAT_CUDA_ARCHS "" CACHE STRING "CUDA architectures: native, all, a list such
 file(GLOB LAT_CUDA_SOURCES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} */kernel_cuda.cu)
 set(LAT_CUDA_LACK "")
 
+# The kernels' index arithmetic runs on the host too: its tests need no CUDA.
+if(LAT_CUDA_ARCHS OR LAT_SANITIZE)
+  enable_testing()
+  file(GLOB LAT_INDEX_TESTS CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} common/*_test.cpp)
+  foreach(test IN LISTS LAT_INDEX_TESTS)
+    get_filename_component(name ${test} NAME_WE)
+    add_executable(${name} ${test})
+    target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+    add_test(NAME ${name} COMMAND ${name})
+  endforeach()
+endif()
+
 if(LAT_CUDA_ARCHS)
   include(CheckLanguage)
   check_language(CUDA)

@@ -92,4 +92,19 @@ __device__ __forceinline__ uint64_t rows_that_attend(const uint64_t* key_bits, i
   return key_bits[first / kTileKeys] >> (first % kTileKeys) & low_bits(count);
 }
 
+// Every row begins on 16 bytes; heads and chunks of 8 of 16 bits do then too.
+inline bool lies_on_16_bytes(const lat_rows& rows, int64_t element_bytes) {
+  return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && rows.batch_stride * element_bytes % 16 == 0 &&
+         rows.row_stride * element_bytes % 16 == 0;
+}
+
+// Blocks of threads for blocks of rows.
+template <RowsOf kRowsOf>
+int32_t row_blocks(int64_t tokens, int rows) {
+  // Lists are short; blocks of threads of a long one go on with its next rows.
+  constexpr int64_t kBlocksOfList = 4;
+  const int64_t blocks = (tokens + rows - 1) / rows;
+  return static_cast<int32_t>(kRowsOf == RowsOf::list && blocks > kBlocksOfList ? kBlocksOfList : blocks);
+}
+
 }  // namespace lat

@@ -6,19 +6,6 @@
 
 namespace lat {
 
-inline bool lies_on_16_bytes(const lat_rows& rows, int64_t element_bytes) {
-  return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && rows.batch_stride * element_bytes % 16 == 0 &&
-         rows.row_stride * element_bytes % 16 == 0;
-}
-
-// Of one head; a list of rows gets as many blocks as rows would need that are `expected` long, and they loop.
-template <RowsOf kRowsOf>
-int32_t row_blocks(int64_t tokens, int rows) {
-  constexpr int64_t kBlocksOfList = 4;
-  const int64_t blocks = (tokens + rows - 1) / rows;
-  return static_cast<int32_t>(kRowsOf == RowsOf::list && blocks > kBlocksOfList ? kBlocksOfList : blocks);
-}
-
 template <class Shape, RowsOf kRowsOf>
 void launch_attention_kernel(const char* step, void (*kernel)(AttentionTask), AttentionTask task, int64_t batch,
                              cudaStream_t stream, lat_status& status) {

@@ -38,7 +38,7 @@ LAT_EXPORT void lat_global_token_attention_cpu(const lat_global_token_attention_
  * the form for each row of the batch: from the hidden states up to LAT_CUDA_MOST_PROBES = H * G, or, with `form`
  * LAT_FULL_PROJECTIONS, never; beyond that, full projections, whatever `form` says.
  * Workspace: that of the larger form, so about 3 B N E elements; the header of kernel_cuda.cu has the formula. */
-enum { LAT_CUDA_MOST_PROBES = 192 };
+enum { LAT_CUDA_MOST_PROBES = 64 };
 LAT_EXPORT int64_t lat_global_token_attention_cuda_workspace(const lat_global_token_attention_args* args,
                                                              lat_status* status);
 LAT_EXPORT void lat_global_token_attention_cuda(const lat_global_token_attention_args* args, void* workspace,
