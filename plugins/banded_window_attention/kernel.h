@@ -1,5 +1,5 @@
-/* lat::BandedWindowAttention on the CPU: softmax over a window of W tokens to either side and every global token.
- * The contract is exporter/lat_export/ops/banded_window_attention.py. */
+/* lat::BandedWindowAttention on the CPU and on CUDA devices: softmax over a window of W tokens to either side and every
+ * global token. The contract is exporter/lat_export/ops/banded_window_attention.py. */
 #ifndef LAT_BANDED_WINDOW_ATTENTION_KERNEL_H
 #define LAT_BANDED_WINDOW_ATTENTION_KERNEL_H
 
@@ -24,6 +24,12 @@ typedef struct lat_banded_window_attention_args {
 
 LAT_EXPORT void lat_banded_window_attention_cpu(const lat_banded_window_attention_args* args,
                                                 const lat_parallel* parallel, lat_status* status);
+
+/* D is 16, 32, 64 or 128, the device sm_80 or later. Workspace: 256 B + B * (4 N + N / 8) bytes and some rounding. */
+LAT_EXPORT int64_t lat_banded_window_attention_cuda_workspace(const lat_banded_window_attention_args* args,
+                                                              lat_status* status);
+LAT_EXPORT void lat_banded_window_attention_cuda(const lat_banded_window_attention_args* args, void* workspace,
+                                                 void* stream, lat_status* status);
 
 #ifdef __cplusplus
 }

@@ -3,8 +3,8 @@
 //
 // Memory: the output, a list of the global tokens, and rows, keys, values and scores of one task a thread.
 // The cut into tasks and chunks hangs on sizes and mask alone, so any number of threads gives the same bits.
+#include "banded_window_attention/arguments.h"
 #include "banded_window_attention/kernel.h"
-#include "common/arguments.h"
 #include "common/block_attention.h"
 #include "common/parallel.h"
 #include "common/positions.h"
@@ -51,9 +51,8 @@ void attend(const lat_banded_window_attention_args& args, const Positions& globa
 
 bool check(const lat_banded_window_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  check.size("window", args.window);
-  check.positive("scale", args.scale);
+  check_sizes(check, args);
+  check.attention_rows(args);
   check.token_mask(args.attention_mask, args.batch, args.tokens);
   return check.passed();
 }

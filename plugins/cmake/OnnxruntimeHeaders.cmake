@@ -1,6 +1,6 @@
 # Sets LAT_ONNXRUNTIME_INCLUDE to a folder with onnxruntime_cxx_api.h, or to nothing and LAT_ONNXRUNTIME_LACK to the reason.
 # In this order: -DONNXRUNTIME_INCLUDE_DIR, an installed libonnxruntime-dev, Debian's package fetched into the build folder
-# (-DLAT_FETCH_HEADERS=OFF forbids that). Any version from 1.17 up will do: the API is asked for by number at run time.
+# (-DLAT_FETCH_HEADERS=OFF forbids that). Any version from 1.18 up will do: the API is asked for by number at run time.
 set(ONNXRUNTIME_INCLUDE_DIR "" CACHE PATH "Folder with onnxruntime_cxx_api.h")
 option(LAT_FETCH_HEADERS "Fetch onnxruntime's headers from Debian where none are installed" ON)
 

@@ -27,7 +27,9 @@ typedef enum lat_dtype { LAT_FLOAT32 = 0, LAT_FLOAT16 = 1, LAT_BFLOAT16 = 2 } la
 typedef enum lat_code {
   LAT_OK = 0,
   LAT_BAD_ARGUMENT = 1, /* a size, pointer or attribute that the op's contract forbids; nothing was written */
-  LAT_NO_MEMORY = 2
+  LAT_NO_MEMORY = 2,
+  LAT_UNSUPPORTED = 3, /* sound, but not by these kernels or on this device: the CUDA kernels' head sizes, say */
+  LAT_DEVICE_ERROR = 4 /* CUDA said no; the message holds its words */
 } lat_code;
 
 typedef struct lat_status {
@@ -57,6 +59,20 @@ enum { LAT_PADDING = 0, LAT_TOKEN = 1, LAT_GLOBAL = 2 };
 
 /* Every op has one entry `lat_<op>_cpu(args, parallel, status)`. `parallel` may be null: then the caller's thread does
  * all. Of a null `status` nothing can be told, so nothing is done. */
+
+/* Where an op has a CUDA kernel, liblat_cuda holds, for the same `args` with every pointer in it one of the device,
+ *
+ *     int64_t lat_<op>_cuda_workspace(args, status)
+ *         bytes of workspace; hangs on sizes and attributes alone, and looks at no pointer; -1 and a status where they
+ *         are bad or not supported
+ *     void lat_<op>_cuda(args, workspace, stream, status)
+ *         puts the op's kernels on `stream`, a cudaStream_t, and returns: no allocation, no wait, nothing of the device
+ *         is read on the host, so a CUDA graph may capture it. `workspace` is LAT_WORKSPACE_ALIGNMENT aligned, starts
+ *         as anything, and is the call's own until the stream has passed it. Two calls with the same inputs give the
+ *         same bits.
+ *
+ * Values of a mask on the device cannot be refused: one that is no token kind counts as padding. */
+enum { LAT_WORKSPACE_ALIGNMENT = 256 };
 
 /* LAT_ABI_VERSION of this library. */
 LAT_EXPORT int32_t lat_abi_version(void);

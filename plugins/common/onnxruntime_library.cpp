@@ -1,5 +1,6 @@
 // liblat_ort.so: registers every op that an adapter added. Nothing of onnxruntime is linked; its API comes with the
 // call.
+#include <memory>
 #include <thread>
 
 #include "common/onnxruntime_op.h"
@@ -7,10 +8,16 @@
 namespace lat::ort {
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t at = 0; at < shape.size(); ++at) text += (at ? ", " : "") + std::to_string(shape[at]);
-  return text + "]";
+// Puts the op's name before what `work` throws.
+template <class Work>
+void with_name(const char* op, Work&& work) {
+  try {
+    work();
+  } catch (const BadInput& error) {
+    throw BadInput(std::string("lat::") + op + ": " + error.what());
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(std::string("lat::") + op + ": " + error.what());
+  }
 }
 
 }  // namespace
@@ -21,38 +28,23 @@ std::vector<const OrtCustomOp*>& all_ops() {
 }
 
 Call::Call(const char* op, const std::vector<Port>& ports, OrtKernelContext* context)
-    : context_(context), data_(ports.size(), nullptr) {
+    : given_(context), context_(context), data_(ports.size(), nullptr) {
   const std::size_t given = context_.GetInputCount();
   for (std::size_t index = 0; index < ports.size(); ++index) {
-    const Port& port = ports[index];
     const Ort::ConstValue value = index < given ? context_.GetInput(index) : Ort::ConstValue{};
-    if (value == nullptr) {
-      if (port.optional) continue;
-      throw BadInput(std::string("lat::") + op + ": input " + port.name + " is missing");
-    }
+    if (value == nullptr) throw BadInput(std::string("lat::") + op + ": input " + ports[index].name + " is missing");
     const std::vector<int64_t> shape = value.GetTensorTypeAndShapeInfo().GetShape();
-    const std::string dims = port.dims;
-    bool fits = shape.size() == dims.size();
-    for (std::size_t at = 0; fits && at < dims.size(); ++at) {
-      int64_t& size = sizes_[static_cast<unsigned char>(dims[at])];
-      if (size == 0) size = shape[at];
-      fits = shape[at] >= 1 && size == shape[at];
-    }
-    if (!fits) {
-      std::string expected = "[";
-      for (std::size_t at = 0; at < dims.size(); ++at) {
-        const int64_t size = sizes_[static_cast<unsigned char>(dims[at])];
-        expected += (at ? ", " : "") + std::string(1, dims[at]) + (size > 0 ? "=" + std::to_string(size) : ">=1");
-      }
-      throw BadInput(std::string("lat::") + op + ": input " + port.name + ": got shape " + shape_text(shape) +
-                     ", expected " + expected + "]");
-    }
+    with_name(op, [&] { sizes_.bind(ports[index], shape.data(), shape.size()); });
     data_[index] = value.GetTensorRawData();
   }
 }
 
 void* Call::output(const std::vector<int64_t>& shape) {
   return context_.GetOutput(0, shape.data(), shape.size()).GetTensorMutableRawData();
+}
+
+KernelCall Call::kernel_call(const Values& values, lat_dtype dtype) {
+  return {values, sizes_, dtype, data_.data(), output({size('B'), size('N'), size('E')})};
 }
 
 lat_parallel Call::parallel() {
@@ -89,10 +81,7 @@ void demand_size(const char* op, const char* input, const char* dim, int64_t got
 }
 
 void raise(const char* op, const lat_status& status) {
-  if (status.code == LAT_OK) return;
-  const std::string text = std::string("lat::") + op + ": " + status.message;
-  if (status.code == LAT_BAD_ARGUMENT) throw BadInput(text);
-  throw std::runtime_error(text);
+  with_name(op, [&] { lat::raise(status); });
 }
 
 int64_t int_attribute(const OrtKernelInfo* info, const char* name) {
@@ -113,6 +102,48 @@ float float_attribute(const OrtKernelInfo* info, const char* name) {
   float value = 0;
   Ort::ThrowOnError(Ort::GetApi().KernelInfoGetAttribute_float(info, name, &value));
   return value;
+}
+
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes) {
+  Values values(attributes.size());
+  for (std::size_t at = 0; at < attributes.size(); ++at) {
+    if (attributes[at].kind == Kind::real)
+      values[at].real = float_attribute(info, attributes[at].name);
+    else
+      values[at].integer = int_attribute(info, attributes[at].name);
+  }
+  return values;
+}
+
+DeviceMemory::DeviceMemory(const OrtKernelInfo* info) {
+  const OrtApi& api = Ort::GetApi();
+  Ort::ThrowOnError(api.KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator_));
+  OrtStatus* status = api.AllocatorGetInfo(allocator_, &memory_);
+  if (status == nullptr) return;
+  api.ReleaseAllocator(allocator_);
+  Ort::ThrowOnError(status);
+}
+
+DeviceMemory::~DeviceMemory() { Ort::GetApi().ReleaseAllocator(allocator_); }
+
+void* DeviceMemory::take(OrtKernelContext* context, std::size_t bytes) const {
+  void* block = nullptr;
+  Ort::ThrowOnError(Ort::GetApi().KernelContext_GetScratchBuffer(context, memory_, bytes, &block));
+  return block;
+}
+
+void run_on_cuda(const CudaOp& op, const Values& values, const DeviceMemory& memory, Call& call, lat_dtype dtype) {
+  const KernelCall kernel_call = call.kernel_call(values, dtype);
+  lat_status status{};
+  const int64_t bytes = op.workspace(kernel_call, &status);
+  raise(op.name, status);
+  const auto give_back = [&memory](void* block) { memory.give_back(block); };
+  const std::unique_ptr<void, decltype(give_back)> workspace(
+      bytes > 0 ? memory.take(call.context(), static_cast<std::size_t>(bytes)) : nullptr, give_back);
+  void* stream = nullptr;
+  Ort::ThrowOnError(Ort::GetApi().KernelContext_GetGPUComputeStream(call.context(), &stream));
+  op.run(kernel_call, workspace.get(), stream, &status);
+  raise(op.name, status);
 }
 
 void infer_like_first_input(OrtShapeInferContext* context) {

@@ -8,23 +8,13 @@
 
 #include <cstdint>
 #include <exception>
-#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include "common/kernel_abi.h"
+#include "common/contract.h"
 
 namespace lat::ort {
-
-// An error in what the user gave: the op, the input, got and expected.
-class BadInput : public std::invalid_argument {
- public:
-  using std::invalid_argument::invalid_argument;
-};
-
-inline const char* name_of(lat_dtype dtype) {
-  return dtype == LAT_FLOAT32 ? "float32" : dtype == LAT_FLOAT16 ? "float16" : "bfloat16";
-}
 
 inline ONNXTensorElementDataType element_type(lat_dtype dtype) {
   return dtype == LAT_FLOAT32   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
@@ -32,23 +22,12 @@ inline ONNXTensorElementDataType element_type(lat_dtype dtype) {
                                 : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 }
 
-enum class Storage { activation, int32 };
-
-// An input of an op: letters of the glossary, as the contract in Python has them; one letter is one size in a call.
-struct Port {
-  const char* name;
-  const char* dims;
-  Storage storage = Storage::activation;
-  bool optional = false;
-};
-
 // The inputs and the output of one call, checked against the ports.
 class Call {
  public:
   Call(const char* op, const std::vector<Port>& ports, OrtKernelContext* context);
 
-  int64_t size(char letter) const { return sizes_[static_cast<unsigned char>(letter)]; }
-  bool has(std::size_t input) const { return data_[input] != nullptr; }
+  int64_t size(char letter) const { return sizes_[letter]; }
   // The data of an input, in its storage type.
   void* data(std::size_t input) const { return const_cast<void*>(data_[input]); }
   const int32_t* integers(std::size_t input) const { return static_cast<const int32_t*>(data_[input]); }
@@ -56,14 +35,18 @@ class Call {
   lat_rows rows(std::size_t input) const { return rows(data(input)); }
   lat_rows rows(void* data) const { return {data, size('N') * size('E'), size('E')}; }
   void* output(const std::vector<int64_t>& shape);
+  // The call as a contract sees it, with its output [B, N, E].
+  KernelCall kernel_call(const Values& values, lat_dtype dtype);
   // Runs tasks on the session's own threads.
   lat_parallel parallel();
+  OrtKernelContext* context() const { return given_; }
 
  private:
   static void run(void* pool, int64_t count, lat_task task, void* task_context);
 
+  OrtKernelContext* given_;
   Ort::KernelContext context_;
-  int64_t sizes_[256] = {};
+  Sizes sizes_;
   std::vector<const void*> data_;
 };
 
@@ -79,6 +62,10 @@ int64_t int_attribute(const OrtKernelInfo* info, const char* name);
 float float_attribute(const OrtKernelInfo* info, const char* name);
 // The default where the node has none.
 int64_t int_attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise);
+
+// Attributes of a node as the contract has them. Their bounds are the kernel's to check, at the first call: onnxruntime
+// makes an error of an invalid argument only of that.
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes);
 
 // Custom ops of this library, to which every adapter adds its own while the library is loaded.
 std::vector<const OrtCustomOp*>& all_ops();
@@ -98,6 +85,16 @@ OrtStatusPtr guarded(Work&& work) noexcept {
   }
 }
 
+// The provider that a kernel is for: its `provider`, or the CPU where it names none.
+template <class Kernel, class = void>
+struct ProviderOf {
+  static constexpr const char* name = "CPUExecutionProvider";
+};
+template <class Kernel>
+struct ProviderOf<Kernel, std::void_t<decltype(Kernel::provider)>> {
+  static constexpr const char* name = Kernel::provider;
+};
+
 // One op in one storage type. `Kernel` has: `name`, `ports()`, a constructor (const OrtKernelInfo*) that reads
 // attributes, and `compute(Call&, lat_dtype)`.
 template <class Kernel>
@@ -106,16 +103,14 @@ class CustomOp : public OrtCustomOp {
   explicit CustomOp(lat_dtype dtype) : OrtCustomOp{}, dtype_(dtype) {
     version = ORT_API_VERSION;
     GetName = [](const OrtCustomOp*) -> const char* { return Kernel::name; };
-    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
+    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return ProviderOf<Kernel>::name; };
     GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::ports().size(); };
     GetInputType = [](const OrtCustomOp* op, size_t index) {
       return Kernel::ports()[index].storage == Storage::int32 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32
                                                               : element_type(self(op).dtype_);
     };
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-    GetInputCharacteristic = [](const OrtCustomOp*, size_t index) {
-      return Kernel::ports()[index].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
-    };
+    GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
     GetOutputType = [](const OrtCustomOp* op, size_t) { return element_type(self(op).dtype_); };
     GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -154,6 +149,70 @@ class CustomOp : public OrtCustomOp {
 
 // The output has the shape of the first input.
 void infer_like_first_input(OrtShapeInferContext* context);
+
+// An op by its contract on the CPU.
+template <class Contract, auto entry>
+class CpuKernel {
+ public:
+  static constexpr const char* name = Contract::name;
+
+  static const std::vector<Port>& ports() { return Contract::ports(); }
+  static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
+
+  explicit CpuKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())) {}
+
+  void compute(Call& call, lat_dtype dtype) const {
+    const auto args = Contract::args(call.kernel_call(values_, dtype));
+    const lat_parallel parallel = call.parallel();
+    lat_status status;
+    entry(&args, &parallel, &status);
+    raise(name, status);
+  }
+
+ private:
+  const Values values_;
+};
+
+// Memory of a kernel's own device, in the order of the call's stream: nothing waits for the device.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(const OrtKernelInfo* info);
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  // The provider's arena knows which stream used a block: it may be given back while the stream still runs.
+  void* take(OrtKernelContext* context, std::size_t bytes) const;
+  void give_back(void* block) const { allocator_->Free(allocator_, block); }
+
+ private:
+  OrtAllocator* allocator_ = nullptr;
+  const OrtMemoryInfo* memory_ = nullptr;
+};
+
+// Puts an op on the stream of the call.
+void run_on_cuda(const CudaOp& op, const Values& values, const DeviceMemory& memory, Call& call, lat_dtype dtype);
+
+// An op by its contract on onnxruntime's CUDA provider. In a session without that provider it is never asked for.
+template <class Contract, auto entry, auto workspace_entry>
+class CudaKernel {
+ public:
+  static constexpr const char* name = Contract::name;
+  static constexpr const char* provider = "CUDAExecutionProvider";
+
+  static const std::vector<Port>& ports() { return Contract::ports(); }
+  static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
+
+  explicit CudaKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())), memory_(info) {}
+
+  void compute(Call& call, lat_dtype dtype) const {
+    run_on_cuda(cuda_op<Contract, entry, workspace_entry>(), values_, memory_, call, dtype);
+  }
+
+ private:
+  const Values values_;
+  const DeviceMemory memory_;
+};
 
 // `static const Registration<Kernel> registration;` in an adapter adds its op, in every storage type.
 template <class Kernel>

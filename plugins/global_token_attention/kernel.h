@@ -1,5 +1,5 @@
-/* lat::GlobalTokenAttention on the CPU: rows of global tokens attend to the whole sequence, with projections of their
- * own. The contract is exporter/lat_export/ops/global_token_attention.py. */
+/* lat::GlobalTokenAttention on the CPU and on CUDA devices: rows of global tokens attend to the whole sequence, with
+ * projections of their own. The contract is exporter/lat_export/ops/global_token_attention.py. */
 #ifndef LAT_GLOBAL_TOKEN_ATTENTION_KERNEL_H
 #define LAT_GLOBAL_TOKEN_ATTENTION_KERNEL_H
 
@@ -33,6 +33,16 @@ typedef struct lat_global_token_attention_args {
 
 LAT_EXPORT void lat_global_token_attention_cpu(const lat_global_token_attention_args* args,
                                                const lat_parallel* parallel, lat_status* status);
+
+/* D is 16, 32, 64 or 128, the device sm_80 or later. The number of globals is known on the device alone, which chooses
+ * the form for each row of the batch: from the hidden states up to LAT_CUDA_MOST_PROBES = H * G, or, with `form`
+ * LAT_FULL_PROJECTIONS, never; beyond that, full projections, whatever `form` says.
+ * Workspace: that of the larger form, so about 3 B N E elements; the header of kernel_cuda.cu has the formula. */
+enum { LAT_CUDA_MOST_PROBES = 64 };
+LAT_EXPORT int64_t lat_global_token_attention_cuda_workspace(const lat_global_token_attention_args* args,
+                                                             lat_status* status);
+LAT_EXPORT void lat_global_token_attention_cuda(const lat_global_token_attention_args* args, void* workspace,
+                                                void* stream, lat_status* status);
 
 #ifdef __cplusplus
 }

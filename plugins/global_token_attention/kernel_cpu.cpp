@@ -6,11 +6,11 @@
 // Rows of the batch go in waves, which bounds the memory; every pass runs over all rows of a wave at once.
 // Compiled once for each instruction set; see common/cpu_arch.h. The cut into tasks hangs on sizes and mask alone, so
 // any number of threads gives the same bits.
-#include "common/arguments.h"
 #include "common/parallel.h"
 #include "common/positions.h"
 #include "common/projection.h"
 #include "common/row_attention.h"
+#include "global_token_attention/arguments.h"
 #include "global_token_attention/kernel.h"
 
 namespace lat::LAT_ARCH {
@@ -296,17 +296,8 @@ class GlobalRows {
 
 bool check(const lat_global_token_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.sizes(args.dtype, args.batch, args.tokens, args.width, args.num_heads);
-  check.positive("scale", args.scale);
-  check.range("form", args.form, LAT_BY_COST, LAT_FULL_PROJECTIONS);
-  check.elements("query_weight", args.width, args.width);
-  check.rows("hidden_states", args.hidden_states, args.batch, args.tokens, args.width);
-  check.rows("output", args.output, args.batch, args.tokens, args.width);
-  check.pointer("query_weight", args.query_weight);
-  check.pointer("query_bias", args.query_bias);
-  check.pointer("key_weight", args.key_weight);
-  check.pointer("value_weight", args.value_weight);
-  check.pointer("value_bias", args.value_bias);
+  check_sizes(check, args);
+  check_pointers(check, args);
   check.token_mask(args.attention_mask, args.batch, args.tokens);
   return check.passed();
 }

@@ -1,0 +1,331 @@
+// Attention in one pass on the matrix units, for 16-bit elements whose rows lie on 16 bytes. FlashAttention-2's scheme:
+// a block of threads holds 64 or 128 rows of one head and walks tiles of 64 keys (tile_walk.h) with an online softmax
+// in float32; the next tile's copy runs under the work on this one. A warp owns 16 or 32 rows and skips what lies
+// outside of their band. Keys and values of no key are never read; they are zeros in shared memory.
+#pragma once
+
+#include "common/cuda_async_copy.cuh"
+#include "common/cuda_attention.cuh"
+#include "common/cuda_launch.cuh"
+#include "common/cuda_mma.cuh"
+#include "common/mma_layout.h"
+
+namespace lat {
+
+template <int kHeadSize>
+struct MmaAttentionShape {
+  // 32 rows a warp read each key from shared memory half as often as 16 would; with D = 128 they do not fit registers.
+  static constexpr int kRowTiles = kHeadSize == 128 ? 1 : 2;
+  static constexpr int kWarps = 4, kThreads = 32 * kWarps;
+  static constexpr int kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
+  static constexpr int kSteps = kHeadSize / 16;                                     // of a score's sum
+  static constexpr int kChunks = kHeadSize / 8;                                     // of 16 bytes in a row
+  static constexpr int kKeyColumns = kTileKeys / 8, kValueColumns = kHeadSize / 8;  // of 8, as sums lie in registers
+  static constexpr uint32_t kRowBytes = 2 * kHeadSize, kTileBytes = kTileKeys * kRowBytes;
+  static constexpr int kSharedBytes = static_cast<int>(kRows * kRowBytes + 4 * kTileBytes);
+};
+
+// Of the rows of a warp, in the registers of its lanes.
+template <class Element, int kHeadSize>
+class MmaRows {
+ public:
+  using Shape = MmaAttentionShape<kHeadSize>;
+
+  __device__ __forceinline__ void start(uint32_t queries) {
+    const Place place = place_by_columns(lane_of_warp());
+    queries += swizzled<kHeadSize>(place.row, place.chunk);
+#pragma unroll
+    for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
+#pragma unroll
+      for (int step = 0; step < Shape::kSteps; ++step) {
+        load_matrices(query_[tile][step], pairs_further(queries, step) + tile * 16 * Shape::kRowBytes);
+      }
+#pragma unroll
+      for (int half = 0; half < 2; ++half) largest_[tile][half] = -INFINITY, total_[tile][half] = 0.0f;
+#pragma unroll
+      for (int column = 0; column < Shape::kValueColumns; ++column)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) context_[tile][column][i] = 0.0f;
+    }
+  }
+
+  // `seen(row)` gives the keys that row `row` of the warp sees, as bits; it is asked where `some` rows do not see all,
+  // once for all rows where they see the `same`.
+  template <class Seen>
+  __device__ __forceinline__ void add(uint32_t keys, uint32_t values, float scale_log2, bool some, bool same,
+                                      Seen seen) {
+    float score[Shape::kRowTiles][Shape::kKeyColumns][4];
+    multiply_keys(score, keys);
+    if (some) {
+      if (same) {
+        const uint64_t bits = seen(0);
+#pragma unroll
+        for (int row = 0; row < 2 * Shape::kRowTiles; ++row) hide(score[row / 2], row % 2, bits);
+      } else {
+#pragma unroll
+        for (int row = 0; row < 2 * Shape::kRowTiles; ++row)
+          hide(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
+      }
+    }
+    uint32_t weight[Shape::kRowTiles][kTileKeys / 16][4];
+#pragma unroll
+    for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) weigh(score[tile], tile, half, scale_log2);
+        // Sums of 16 x 8 for keys 16 s and on, and 16 s + 8 and on, lie as a left operand of 16 x 16 must.
+#pragma unroll
+      for (int step = 0; step < kTileKeys / 16; ++step)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          weight[tile][step][i] =
+              pack<Element>(score[tile][2 * step + i / 2][2 * (i % 2)], score[tile][2 * step + i / 2][2 * (i % 2) + 1]);
+    }
+    add_values(weight, values);
+  }
+
+  // Rows as they are stored, to the warp's part of shared memory; those of `attend` that are 0 become zeros.
+  __device__ __forceinline__ void finish(unsigned char* rows, uint64_t attend) {
+    const int lane = lane_of_warp();
+#pragma unroll
+    for (int tile = 0; tile < Shape::kRowTiles; ++tile)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float total = total_[tile][half];
+        total += __shfl_xor_sync(0xffffffff, total, 1);
+        total += __shfl_xor_sync(0xffffffff, total, 2);
+        const int row = 16 * tile + sum_row(lane, 2 * half);
+        const bool some = total > 0.0f && (attend >> row & 1) != 0;
+        const float factor = some ? __fdividef(1.0f, total) : 0.0f;
+#pragma unroll
+        for (int column = 0; column < Shape::kValueColumns; ++column) {
+          const float* const sum = context_[tile][column] + 2 * half;
+          *reinterpret_cast<uint32_t*>(rows + swizzled<kHeadSize>(row, column) + 2 * sum_column(lane, 0)) =
+              some ? pack<Element>(sum[0] * factor, sum[1] * factor) : 0u;
+        }
+      }
+  }
+
+ private:
+  __device__ __forceinline__ void multiply_keys(float (&score)[Shape::kRowTiles][Shape::kKeyColumns][4],
+                                                uint32_t keys) const {
+    const Place place = place_by_rows(lane_of_warp());
+    keys += swizzled<kHeadSize>(place.row, place.chunk);
+#pragma unroll
+    for (int tile = 0; tile < Shape::kRowTiles; ++tile)
+#pragma unroll
+      for (int column = 0; column < Shape::kKeyColumns; ++column)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) score[tile][column][i] = 0.0f;
+    constexpr int kPairs = Shape::kKeyColumns / 2;
+    uint32_t key[2][4];  // the next ones are on their way while these are multiplied
+    load_matrices(key[0], keys);
+#pragma unroll
+    for (int at = 0; at < Shape::kSteps * kPairs; ++at) {
+      const int step = at / kPairs, pair = at % kPairs, next = at + 1;
+      if (next < Shape::kSteps * kPairs)
+        load_matrices(key[next % 2], pairs_further(keys, next / kPairs) + next % kPairs * 16 * Shape::kRowBytes);
+#pragma unroll
+      for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
+        multiply_add<Element>(score[tile][2 * pair], query_[tile][step], key[at % 2][0], key[at % 2][1]);
+        multiply_add<Element>(score[tile][2 * pair + 1], query_[tile][step], key[at % 2][2], key[at % 2][3]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void hide(float (&score)[Shape::kKeyColumns][4], int half, uint64_t seen) const {
+    seen >>= sum_column(lane_of_warp(), 0);
+    const uint32_t low = static_cast<uint32_t>(seen), high = static_cast<uint32_t>(seen >> 32);
+#pragma unroll
+    for (int column = 0; column < Shape::kKeyColumns; ++column)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        if (((column < 4 ? low : high) & 1u << (column % 4 * 8 + i)) == 0) score[column][2 * half + i] = -INFINITY;
+  }
+
+  // Scores of one row become weights, and what is already summed is set against the new largest score.
+  __device__ __forceinline__ void weigh(float (&score)[Shape::kKeyColumns][4], int tile, int half, float scale_log2) {
+    float largest = largest_[tile][half];
+#pragma unroll
+    for (int column = 0; column < Shape::kKeyColumns; ++column)
+      largest = fmaxf(largest, fmaxf(score[column][2 * half], score[column][2 * half + 1]));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 2));
+    // Of a row that has seen no key yet every weight is exp2(-inf - 0) = 0.
+    const float against = largest == -INFINITY ? 0.0f : largest * scale_log2;
+    const float before = exp2_fast(fmaf(largest_[tile][half], scale_log2, -against));
+    largest_[tile][half] = largest;
+    float total = 0.0f;
+#pragma unroll
+    for (int column = 0; column < Shape::kKeyColumns; ++column)
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        score[column][i] = exp2_fast(fmaf(score[column][i], scale_log2, -against));
+        total += score[column][i];
+      }
+    total_[tile][half] = fmaf(total_[tile][half], before, total);
+#pragma unroll
+    for (int column = 0; column < Shape::kValueColumns; ++column)
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) context_[tile][column][i] *= before;
+  }
+
+  __device__ __forceinline__ void add_values(const uint32_t (&weight)[Shape::kRowTiles][kTileKeys / 16][4],
+                                             uint32_t values) {
+    const Place place = place_by_columns(lane_of_warp());
+    values += swizzled<kHeadSize>(place.row, place.chunk);
+    constexpr int kPairs = Shape::kValueColumns / 2, kSteps = kTileKeys / 16;
+    uint32_t value[2][4];
+    load_matrices_transposed(value[0], values);
+#pragma unroll
+    for (int at = 0; at < kSteps * kPairs; ++at) {
+      const int step = at / kPairs, pair = at % kPairs, next = at + 1;
+      if (next < kSteps * kPairs)
+        load_matrices_transposed(value[next % 2],
+                                 pairs_further(values, next % kPairs) + next / kPairs * 16 * Shape::kRowBytes);
+#pragma unroll
+      for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
+        multiply_add<Element>(context_[tile][2 * pair], weight[tile][step], value[at % 2][0], value[at % 2][1]);
+        multiply_add<Element>(context_[tile][2 * pair + 1], weight[tile][step], value[at % 2][2], value[at % 2][3]);
+      }
+    }
+  }
+
+  uint32_t query_[Shape::kRowTiles][Shape::kSteps][4];
+  float context_[Shape::kRowTiles][Shape::kValueColumns][4];
+  float largest_[Shape::kRowTiles][2], total_[Shape::kRowTiles][2];  // totals are of this lane's keys
+};
+
+// The copies of a block of threads: thread t copies chunk t % kChunks of every kRowStep-th row.
+template <class Element, int kHeadSize>
+class MmaCopies {
+ public:
+  using Shape = MmaAttentionShape<kHeadSize>;
+  static constexpr int kRowStep = Shape::kThreads / Shape::kChunks;
+  static_assert(kRowStep % 8 == 0, "the swizzle must repeat");
+
+  // Addresses are worked out anew for each tile: kept, they would take registers from the sums.
+  __device__ __forceinline__ MmaCopies(int32_t batch, int32_t head) : batch_(batch), head_(head) {}
+
+  // Rows `first` and on of the task's queries, zeros from row `rows` on.
+  __device__ __forceinline__ void copy_queries(uint32_t to, const AttentionTask& task, int32_t first,
+                                               int32_t rows) const {
+    const int thread = thread_of_block(), chunk = thread % Shape::kChunks;
+    int row = thread / Shape::kChunks;
+    const Element* const from = row_of<const Element>(task.query, batch_, 0, int64_t{head_} * kHeadSize + chunk * 8);
+    to += swizzled<kHeadSize>(row, chunk);
+#pragma unroll 2
+    for (; row < Shape::kRows; row += kRowStep, to += kRowStep * Shape::kRowBytes) {
+      const bool there = first + row < rows;
+      copy_or_zero(to, from + (there ? (first + row) * task.query.row_stride : 0), there);
+    }
+  }
+
+  // Keys to `to`, values behind them. All threads of a warp must call it together.
+  __device__ __forceinline__ void copy(uint32_t to, const AttentionTask& task, const Tile& tile) const {
+    const int thread = thread_of_block(), lane = thread % 32, chunk = thread % Shape::kChunks;
+    int row = thread / Shape::kChunks;
+    int32_t low = kTileKeys * tile.index + lane, high = low + 32;  // the tokens of rows 0 to 31, and 32 to 63
+    if (tile.listed) {
+      const int32_t* const positions = task.list.positions + int64_t{batch_} * task.tokens + low;
+      low = (tile.keys >> lane & 1) != 0 ? positions[0] : 0;
+      high = (tile.keys >> (lane + 32) & 1) != 0 ? positions[32] : 0;
+    }
+    const Element* const key = row_of<const Element>(task.key, batch_, 0, int64_t{head_} * kHeadSize);
+    const Element* const value = row_of<const Element>(task.value, batch_, 0, int64_t{head_} * kHeadSize);
+    to += swizzled<kHeadSize>(row, chunk);
+#pragma unroll 2
+    for (; row < kTileKeys; row += kRowStep, to += kRowStep * Shape::kRowBytes) {
+      // The rows of a warp, at most 16 side by side, lie in the same half.
+      const int32_t token = __shfl_sync(0xffffffff, row < 32 ? low : high, row % 32);
+      const bool there = (tile.keys >> row & 1) != 0;
+      copy_or_zero(to, key + (there ? token * task.key.row_stride + chunk * 8 : 0), there);
+      copy_or_zero(to + Shape::kTileBytes, value + (there ? token * task.value.row_stride + chunk * 8 : 0), there);
+    }
+  }
+
+ private:
+  int32_t batch_, head_;
+};
+
+// A warp's rows, 16 bytes a lane. Rows of the sequence that do not attend become zeros; shared memory is not read then.
+template <class Element, int kHeadSize, RowsOf kRowsOf>
+__device__ __forceinline__ void write_rows(const AttentionTask& task, int32_t batch, int32_t head, int32_t first,
+                                           int32_t rows, uint64_t attend, const unsigned char* from) {
+  const int lane = lane_of_warp();
+  using Shape = MmaAttentionShape<kHeadSize>;
+#pragma unroll
+  for (int at = 0; at < Shape::kRowsOfWarp * Shape::kChunks; at += 32) {
+    const int place = at + lane, row = place / Shape::kChunks, chunk = place % Shape::kChunks;
+    if (first + row >= rows) continue;
+    int32_t token = first + row;
+    if (kRowsOf == RowsOf::list) token = task.list.positions[int64_t{batch} * task.tokens + token];
+    uint4 numbers = make_uint4(0, 0, 0, 0);
+    if ((attend >> row & 1) != 0) numbers = *reinterpret_cast<const uint4*>(from + swizzled<kHeadSize>(row, chunk));
+    *reinterpret_cast<uint4*>(row_of<Element>(task.output, batch, token, int64_t{head} * kHeadSize + chunk * 8)) =
+        numbers;
+  }
+}
+
+template <class Element, int kHeadSize, RowsOf kRowsOf>
+__global__ void __launch_bounds__(MmaAttentionShape<kHeadSize>::kThreads, 2)
+    mma_attention(const __grid_constant__ AttentionTask task) {
+  using Shape = MmaAttentionShape<kHeadSize>;
+  extern __shared__ __align__(kSwizzleBytes) unsigned char shared[];
+  const uint32_t queries = shared_address(shared);
+  const uint32_t tiles = queries + Shape::kRows * Shape::kRowBytes;  // keys, values; keys, values
+
+  const AttentionBlock<kRowsOf> block(task);
+  const int32_t words = static_cast<int32_t>(tiles_of(task.tokens));
+  const uint64_t* const key_bits = task.list.key_bits + int64_t{block.batch} * words;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const uint32_t own_rows = warp * Shape::kRowsOfWarp * Shape::kRowBytes;
+  const MmaCopies<Element, kHeadSize> copies(block.batch, block.head);
+
+  for (int32_t at = block.first; int64_t{Shape::kRows} * at < block.rows; at += block.step) {
+    const int32_t first = Shape::kRows * at, own_first = first + warp * Shape::kRowsOfWarp;
+    const uint64_t attend = rows_that_attend<kRowsOf>(key_bits, own_first, block.rows, Shape::kRowsOfWarp);
+    MmaRows<Element, kHeadSize> rows;
+
+    if (__syncthreads_or(attend != 0)) {
+      copies.copy_queries(queries, task, first, block.rows);
+      TileWalk<WordsOfWarp> walk = walk_of<kRowsOf>(WordsOfWarp(key_bits, words), task, first, Shape::kRows, block);
+      Tile tile = walk.next();
+      int stage = 0;
+      if (tile.keys != 0) copies.copy(tiles, task, tile);
+      end_copies();
+      wait_for_copies();
+      __syncthreads();
+      rows.start(queries + own_rows);
+      while (tile.keys != 0) {
+        const Tile following = walk.next();
+        if (following.keys != 0) copies.copy(tiles + (stage ^ 1) * 2 * Shape::kTileBytes, task, following);
+        end_copies();
+        const Cover cover = kRowsOf == RowsOf::list
+                                ? Cover::full
+                                : cover_of(tile, own_first, own_first + Shape::kRowsOfWarp - 1, task.window);
+        if (attend != 0 && cover != Cover::none) {
+          const uint32_t keys = tiles + stage * 2 * Shape::kTileBytes;
+          rows.add(keys, keys + Shape::kTileBytes, task.scale_log2, cover == Cover::part || tile.keys != kAllKeys,
+                   cover == Cover::full, [&](int row) {
+                     return cover == Cover::full ? tile.keys : keys_seen(tile, own_first + row, task.window);
+                   });
+        }
+        // The copy of the following tile is here, and no warp reads this one any more.
+        wait_for_copies();
+        __syncthreads();
+        tile = following;
+        stage ^= 1;
+      }
+      // Each warp has read its queries: their place takes its rows.
+      rows.finish(shared + own_rows, attend);
+      __syncwarp();
+    }
+    write_rows<Element, kHeadSize, kRowsOf>(task, block.batch, block.head, own_first, block.rows, attend,
+                                            shared + own_rows);
+    if (kRowsOf == RowsOf::sequence) break;  // a block of threads for each block of rows
+    // The next rows' queries are copied to where these lie.
+    __syncthreads();
+  }
+}
+
+}  // namespace lat
