@@ -1,6 +1,10 @@
 """Measures the native ops in onnxruntime against their bodies and their PyTorch references, op by op.
 
-    python benchmarks/native_ops.py --tokens 512 --tokens 4096 --repeat 7
+    python benchmarks/native_ops.py
+    python benchmarks/native_ops.py --op LshCumulation --tokens 512 --tokens 4096 --repeat 7
+
+All five ops at B = 1, H = 12, D = 64 in float32. The operations of an op are those that its contract needs:
+multiplications and additions of its matrix products, no exponentials.
 
 Every repetition runs all forms in turn, so that noise hits all alike; ratios of medians are what counts. The rate of
 onnxruntime's own matrix product is measured between them. While others use the machine the figures are no good beyond
@@ -15,6 +19,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +35,18 @@ from lat_export.ops.contract import PLUGIN_ATTRIBUTES
 
 RESULTS = Path(__file__).resolve().parent / "results"
 HEADS, WIDTH, WINDOW = 12, 768, 256
+SIZE = WIDTH // HEADS
+LANDMARKS, TAPS, PINV_PRODUCTS = 64, 65, 6 * 4
+HASHES, BITS = 64, 9
 SIDE = 2048  # of the matrix product
+LENGTHS = (512, 1024, 2048, 4096)
+# Of the ops whose cost is linear in N.
+MORE_LENGTHS = dict.fromkeys(("BandedWindowAttention", "NystromAttention", "LshCumulation"), (8192, 16384))
+WITH_GLOBALS = ("BandedWindowAttention", "GlobalTokenAttention")
 # The dense references hold H * N * N scores: beyond this they measure memory, not attention.
 LONGEST_REFERENCE = 4096
+# The sampled op's body and reference make one-hot codes and tables: beyond this they take minutes or all memory.
+LONGEST_SAMPLED_BODY = 4096
 
 
 def op_model(name: str, attributes: dict[str, Any]) -> bytes:
@@ -67,26 +81,64 @@ def session(model: bytes, threads: int, library: Path | None = None) -> onnxrunt
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def inputs_of(name: str, tokens: int, globals_in_row: int) -> tuple[torch.Tensor, ...]:
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+@dataclass(frozen=True)
+class Case:
+    """One op at one length: what a node of it has and takes, and the operations that its contract needs."""
 
+    attributes: dict[str, Any]
+    tensors: tuple[torch.Tensor, ...]
+    operations: int
+
+
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def banded(rows: list[torch.Tensor], mask: torch.Tensor, globals_in_row: int) -> Case:
+    keys = min(mask.shape[1], 2 * WINDOW + 1 + globals_in_row)
+    attributes = {"num_heads": HEADS, "scale": SIZE**-0.5, "window": WINDOW}
+    return Case(attributes, (*rows, mask), 4 * mask.shape[1] * keys * WIDTH)
+
+
+def global_tokens(rows: list[torch.Tensor], mask: torch.Tensor, globals_in_row: int) -> Case:
+    """The cheaper of the op's two forms."""
+    weights, bias = [normal(WIDTH, WIDTH) * WIDTH**-0.5 for _ in range(3)], normal(WIDTH)
+    tensors = (rows[0], mask, weights[0], bias, weights[1], weights[2], bias)
+    heads = min(WIDTH + globals_in_row, HEADS * globals_in_row)
+    return Case({"num_heads": HEADS, "scale": SIZE**-0.5}, tensors, 4 * mask.shape[1] * WIDTH * heads)
+
+
+def nystrom(rows: list[torch.Tensor], mask: torch.Tensor, _globals: int) -> Case:
+    attributes = {"num_heads": HEADS, "num_landmarks": LANDMARKS, "per_head_init": 0}
+    operations = mask.shape[1] * WIDTH * (8 * LANDMARKS + 2 * TAPS) + PINV_PRODUCTS * 2 * LANDMARKS**3 * HEADS
+    return Case(attributes, (*rows, mask, normal(HEADS, TAPS) * 0.1), operations)
+
+
+def lsh(rows: list[torch.Tensor], mask: torch.Tensor, _globals: int) -> Case:
+    """Codes of queries and keys, and two additions of a row for each hash."""
+    attributes = {"num_heads": HEADS, "num_hash": HASHES, "hash_code_len": BITS}
+    operations = mask.shape[1] * WIDTH * HASHES * (2 * 2 * BITS + 2)
+    return Case(attributes, (*rows, mask, normal(HEADS, SIZE, HASHES * BITS)), operations)
+
+
+def bernoulli(rows: list[torch.Tensor], mask: torch.Tensor, _globals: int) -> Case:
+    return Case({"num_heads": HEADS, "hash_code_len": BITS}, (*rows, mask), 4 * mask.shape[1] ** 2 * WIDTH)
+
+
+CASES: dict[str, Callable[[list[torch.Tensor], torch.Tensor, int], Case]] = {
+    "BandedWindowAttention": banded,
+    "GlobalTokenAttention": global_tokens,
+    "NystromAttention": nystrom,
+    "LshCumulation": lsh,
+    "BernoulliExpectation": bernoulli,
+}
+
+
+def case_of(name: str, tokens: int, globals_in_row: int) -> Case:
     mask = torch.ones(1, tokens, dtype=torch.int32)
-    mask[:, :globals_in_row] = 2
-    rows = [normal(1, tokens, WIDTH) for _ in range(3)]
-    if name == "BandedWindowAttention":
-        return (*rows, mask)
-    weights = [normal(WIDTH, WIDTH) * WIDTH**-0.5 for _ in range(3)]
-    bias = normal(WIDTH)
-    return rows[0], mask, weights[0], bias, weights[1], weights[2], bias
-
-
-def useful_operations(name: str, tokens: int, globals_in_row: int) -> int:
-    """Those that the contract needs: banded rows have min(N, 2 W + 1 + G) keys; global rows the cheaper form."""
-    if name == "BandedWindowAttention":
-        return 4 * tokens * min(tokens, 2 * WINDOW + 1 + globals_in_row) * WIDTH
-    full = 4 * tokens * WIDTH * (WIDTH + globals_in_row)
-    return min(full, 4 * HEADS * globals_in_row * tokens * WIDTH)
+    if name in WITH_GLOBALS:
+        mask[:, :globals_in_row] = 2
+    return CASES[name]([normal(1, tokens, WIDTH) for _ in range(3)], mask, globals_in_row)
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
@@ -102,11 +154,9 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, li
 
 
 def measure(name: str, tokens: int, globals_in_row: int, threads: int, repeat: int, library: Path) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"num_heads": HEADS, "scale": (WIDTH // HEADS) ** -0.5}
-    if name == "BandedWindowAttention":
-        attributes["window"] = WINDOW
-    model, tensors = op_model(name, attributes), inputs_of(name, tokens, globals_in_row)
-    feeds = {port.name: tensor.numpy() for port, tensor in zip(OPS[name].inputs, tensors, strict=True)}
+    case = case_of(name, tokens, globals_in_row)
+    model = op_model(name, case.attributes)
+    feeds = {port.name: tensor.numpy() for port, tensor in zip(OPS[name].inputs, case.tensors, strict=True)}
     with_ops, bodies, product = (
         session(model, threads, library),
         session(model, threads),
@@ -115,43 +165,47 @@ def measure(name: str, tokens: int, globals_in_row: int, threads: int, repeat: i
     side = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
     runs: dict[str, Callable[[], Any]] = {
         "native": lambda: with_ops.run(None, feeds),
-        "body": lambda: bodies.run(None, feeds),
         "matrix product": lambda: product.run(None, {"a": side, "b": side}),
     }
+    if name != "LshCumulation" or tokens <= LONGEST_SAMPLED_BODY:
+        runs["body"] = lambda: bodies.run(None, feeds)
     if tokens <= LONGEST_REFERENCE:
-        runs["PyTorch reference"] = lambda: OPS[name].reference(*tensors, **attributes)
+        runs["PyTorch reference"] = lambda: OPS[name].reference(*case.tensors, **case.attributes)
     taken = interleaved(runs, repeat)
     median = {form: statistics.median(times) for form, times in taken.items()}
-    operations = useful_operations(name, tokens, globals_in_row)
     product_rate = 2 * SIDE**3 / median["matrix product"] / 1e6
     return {
         "op": name,
         "tokens": tokens,
-        "globals": globals_in_row,
+        "globals": globals_in_row if name in WITH_GLOBALS else 0,
         "ms": {form: [round(t, 3) for t in times] for form, times in taken.items()},
         "median_ms": {form: round(t, 3) for form, t in median.items()},
         "native_is_faster_than": {
             form: round(median[form] / median["native"], 2) for form in ("body", "PyTorch reference") if form in median
         },
-        "native_gflops": round(operations / median["native"] / 1e6, 1),
+        "native_gflops": round(case.operations / median["native"] / 1e6, 1),
         "matrix_product_gflops": round(product_rate, 1),
-        "native_over_floor": round(median["native"] / (operations / product_rate / 1e6), 2),
+        "native_over_floor": round(median["native"] / (case.operations / product_rate / 1e6), 2),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, action="append", help="may be repeated; default 512, 1024, 2048, 4096")
+    parser.add_argument("--op", choices=CASES, action="append", help="may be repeated; default all")
+    parser.add_argument(
+        "--tokens", type=int, action="append", help=f"may be repeated; default {LENGTHS}, and 8192, 16384 where linear"
+    )
     parser.add_argument("--globals", type=int, default=1, help="global tokens in the row")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=7, help="at least 5")
+    parser.add_argument("--out", type=Path, default=RESULTS / "native_ops.json")
     arguments = parser.parse_args()
     library = native.demand_ort_library()
     torch.set_num_threads(arguments.threads)
     before = os.getloadavg()
     rows = []
-    for name in ("BandedWindowAttention", "GlobalTokenAttention"):
-        for tokens in arguments.tokens or (512, 1024, 2048, 4096):
+    for name in arguments.op or CASES:
+        for tokens in arguments.tokens or (*LENGTHS, *MORE_LENGTHS.get(name, ())):
             row = measure(name, tokens, arguments.globals, arguments.threads, max(5, arguments.repeat), library)
             rows.append(row)
             print({key: value for key, value in row.items() if key != "ms"})
@@ -163,7 +217,7 @@ def main() -> None:
         "load_average": {"before": before, "after": os.getloadavg()},
         "rows": rows,
     }
-    path = RESULTS / "native_ops.json"
+    path = arguments.out
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(path)
 

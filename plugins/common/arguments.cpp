@@ -27,6 +27,8 @@ void fail(lat_status& status, lat_code code, const char* format, ...) {
   va_end(arguments);
 }
 
+void no_memory(lat_status& status) { fail(status, LAT_NO_MEMORY, "no memory for scratch"); }
+
 void ArgumentCheck::dtype(int32_t value) {
   if (passed() && value != LAT_FLOAT32 && value != LAT_FLOAT16 && value != LAT_BFLOAT16)
     fail(status_, LAT_BAD_ARGUMENT, "dtype: got %" PRId32 ", expected 0 (float32), 1 (float16) or 2 (bfloat16)", value);

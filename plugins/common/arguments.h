@@ -11,6 +11,9 @@ void succeed(lat_status& status);
 
 __attribute__((format(printf, 3, 4))) void fail(lat_status& status, lat_code code, const char* format, ...);
 
+// For a call that found no memory for what it works on.
+void no_memory(lat_status& status);
+
 // Checks one after the other; the first that fails writes the status, and later ones do nothing.
 class ArgumentCheck {
  public:

@@ -44,7 +44,7 @@ typedef void (*lat_task)(void* context, int64_t index);
 typedef struct lat_parallel {
   void (*run)(void* pool, int64_t count, lat_task task, void* context);
   void* pool;
-  int32_t threads; /* how many may run at once; only a hint for how to cut the work, never for what is computed */
+  int32_t threads; /* how many may run at once: so many get scratch; what is computed does not hang on it */
 } lat_parallel;
 
 /* Rows of activations [B, N, E], the E numbers of a row side by side; strides in elements. */

@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CFUNCTYPE, POINTER, byref, c_char, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
@@ -135,14 +134,14 @@ def load(library: Path, folder: Path, arch: str) -> ctypes.CDLL:
     return loaded
 
 
-def one_by_one(order: Callable[[int], Iterable[int]] = range) -> Parallel:
-    """Tasks in the caller's thread, in an order of its choice."""
+def one_by_one() -> Parallel:
+    """The tasks of four threads in the caller's, the last one first."""
 
     def run(_: Any, count: int, task: Any, context: Any) -> None:
-        for index in order(count):
+        for index in reversed(range(count)):
             task(context, index)
 
-    return Parallel(Run(run), None, 1)
+    return Parallel(Run(run), None, 4)
 
 
 def on_threads(threads: int) -> Parallel:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from native import c_abi
 
 from lat_export import native
 
@@ -37,7 +38,7 @@ def without_headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     configure = ["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", "-DLAT_FETCH_HEADERS=OFF"]
     absent = f"-DONNXRUNTIME_INCLUDE_DIR={folder / 'absent'}"
     subprocess.run([*configure, absent], check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", str(folder), "--target", "lat_kernels"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(folder), "--target", "lat_contents"], check=True, capture_output=True)
     return folder
 
 
@@ -87,6 +88,41 @@ def test_code_of_an_instruction_set_stays_in_its_namespace(without_headers: Path
     assert {name: archs for name, archs in owners.items() if len(archs) > 1} == {}
 
 
+def test_the_kernels_compile_for_aarch64(tmp_path: Path) -> None:
+    """With little optimisation, to save time; `make sanitize` compiles as for use, and runs them."""
+    lacking = [tool for tool in ("cmake", "ninja", "aarch64-linux-gnu-g++") if shutil.which(tool) is None]
+    if lacking:
+        pytest.skip(f"no {', '.join(lacking)}: apt install cmake ninja-build g++-aarch64-linux-gnu")
+    configure = ["cmake", "-S", str(SOURCES), "-B", str(tmp_path), "-G", "Ninja", "--toolchain", "cmake/aarch64.cmake"]
+    options = ["-DLAT_WITHOUT_ORT=ON", "-DCMAKE_CXX_FLAGS_RELEASE=-O1"]
+    subprocess.run([*configure, *options], check=True, capture_output=True)
+    built = subprocess.run(
+        ["cmake", "--build", str(tmp_path), "--target", "lat_contents"], check=False, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stdout[-4000:]
+    assert json.loads((tmp_path / native.CONTENTS).read_text())["archs"] == ["neon"]
+    elf_machine = (tmp_path / native.KERNELS_LIBRARY).read_bytes()[18:20]
+    assert int.from_bytes(elf_machine, "little") == 183, "not an aarch64 library"
+
+
+def test_the_contents_are_those_of_the_libraries(plugins: native.Plugins) -> None:
+    """Every op that plugins.json names has its entry, and there is none that it does not name."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("needs nm")
+    for library in (native.KERNELS_LIBRARY, native.ORT_LIBRARY):
+        if not (plugins.folder / library).is_file():
+            assert plugins.onnxruntime == ()
+            continue
+        listed = subprocess.run(
+            [nm, "-D", "--defined-only", plugins.folder / library], capture_output=True, text=True, check=True
+        )
+        names = {line.split()[-1] for line in listed.stdout.splitlines()}
+        assert {name for name in names if name.endswith("_cpu")} == {f"lat_{op}_cpu" for op in plugins.kernels}
+    assert json.loads((plugins.folder / native.CONTENTS).read_text())["abi"] == c_abi.ABI_VERSION
+    assert set(plugins.kernels) == {path.parent.name for path in SOURCES.glob("*/kernel_cpu.cpp")}
+
+
 def test_without_a_build_all_is_told(tmp_path: Path) -> None:
     environment = {native.FOLDER_VARIABLE: str(tmp_path)}
     listed = command("plugins", "list", **environment)
@@ -124,5 +160,5 @@ def test_path_and_list_of_a_build(ort_library: Path) -> None:
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in SOURCES.glob("*/kernel_cpu.cpp")))
 def test_a_folder_of_an_op_has_all_its_parts(folder: str) -> None:
-    for part in ("kernel.h", "kernel_cpu.cpp", "onnxruntime_op.cpp", "README.md"):
+    for part in ("kernel.h", "kernel_cpu.cpp", "kernel_test.cpp", "onnxruntime_op.cpp", "README.md"):
         assert (SOURCES / folder / part).is_file(), f"{folder} lacks {part}"

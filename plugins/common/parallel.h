@@ -1,9 +1,8 @@
 // Pieces of work on the caller's threads, each with scratch of its own.
 #pragma once
 
-#include "common/block_memory.h"
-#include "common/block_vector.h"
 #include "common/kernel_abi.h"
+#include "common/vector.h"
 
 namespace lat::LAT_ARCH {
 
@@ -13,7 +12,7 @@ inline constexpr int64_t kMostWorkers = 256;
 // so the number of workers never shows in the result.
 inline int64_t workers_for(const lat_parallel& parallel, int64_t pieces) {
   if (parallel.threads <= 1) return 1;
-  return smaller(smaller(parallel.threads, kMostWorkers), pieces > 0 ? pieces : 1);
+  return smaller_of(smaller_of(parallel.threads, kMostWorkers), pieces > 0 ? pieces : 1);
 }
 
 // Runs `piece(index, scratch)` for every index below `pieces`; `scratch` has `floats` floats for each worker.

@@ -1,27 +1,33 @@
-// Functions of whole registers: exp of what a softmax meets, the collision rate of two codes, integer powers.
+// Functions of whole vectors: powers of 2 for softmax, the collision rate of two codes and its integer powers.
 #pragma once
 
-#include "common/block_vector.h"
+#include "common/vector.h"
 
 namespace lat::LAT_ARCH {
 
-// exp(x) for x <= 0, at most 2 units in the last place off; exactly 0 below -87, where float32 becomes denormal.
-inline Vec exp_of_nonpositive(Vec x) {
-  constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, kept in the low bits
-  const Vec clamped = maximum(x, splat(-87.0f));
-  const Vec shifted = clamped * 1.44269504f + kToInteger;
-  const Vec whole = shifted - kToInteger;
-  // ln 2 in two parts; the first has few bits, so that its product is exact.
-  const Vec rest = (clamped - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  Vec series = rest * 1.9875691500e-4f + 1.3981999507e-3f;  // Cephes expf
-  series = series * rest + 8.3334519073e-3f;
-  series = series * rest + 4.1665795894e-2f;
-  series = series * rest + 1.6666665459e-1f;
-  series = series * rest + 5.0000001201e-1f;
-  const Vec fraction = series * (rest * rest) + rest + 1.0f;
-  const IntVec exponent = ((IntVec)shifted - (IntVec)splat(kToInteger)) << 23;
-  const Vec result = (Vec)((IntVec)fraction + exponent);
-  return x < -87.0f ? Vec{} : result;
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// 2^x for x <= 0; exactly 0 below the smallest normal number. 2e-9 off before rounding: the interpolation of 2^f at the
+// Chebyshev nodes of [-1/2, 1/2], degree 6.
+inline Vector exp2_of_nonpositive(Vector x) {
+  const Vector clamped = larger(x, splat(-127.0f));
+  // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
+  const Vector shifted = clamped + 12582912.0f;
+  const Vector f = clamped - (shifted - 12582912.0f);
+  Vector p = splat(1.5461444725e-04f);
+  p = p * f + 1.3400428178e-03f;
+  p = p * f + 9.6180566784e-03f;
+  p = p * f + 5.5503272267e-02f;
+  p = p * f + 2.4022650922e-01f;
+  p = p * f + 6.9314720670e-01f;
+  p = p * f + 1.0f;
+  Integers bits, exponent;
+  std::memcpy(&bits, &p, sizeof p);
+  std::memcpy(&exponent, &shifted, sizeof shifted);
+  bits += exponent << 23;
+  Vector result;
+  std::memcpy(&result, &bits, sizeof result);
+  return x < -126.0f ? Vector{} : result;
 }
 
 // 1 - acos(x) / pi for x clipped to [-1, 1]: the chance that one random hyperplane does not part two unit vectors.
@@ -29,18 +35,18 @@ inline Vec exp_of_nonpositive(Vec x) {
 //
 // For a = |x|: acos(a) / pi = sqrt(1 - a) * P(a), where 1 - a is exact near 1 and P, the minimax polynomial of degree 7
 // of the relative error (Remez), is off by 1.5e-8. The rate is that for x < 0, and 1 minus that for x >= 0.
-inline Vec collision_rate(Vec x) {
-  const Vec size = (Vec)((IntVec)x & 0x7fffffff);
-  const Vec beyond = 1.0f - size;
-  const Vec root = square_root(maximum(beyond, Vec{}));
-  Vec series = size * -0x1.a25e6cp-12f + 0x1.14f92p-9f;
+inline Vector collision_rate(Vector x) {
+  const Vector size = (Vector)((Integers)x & 0x7fffffff);
+  const Vector beyond = 1.0f - size;
+  const Vector root = square_root(larger(beyond, Vector{}));
+  Vector series = size * -0x1.a25e6cp-12f + 0x1.14f92p-9f;
   series = series * size + -0x1.6392dcp-8f;
   series = series * size + 0x1.41e9p-7f;
   series = series * size + -0x1.059dap-6f;
   series = series * size + 0x1.d00894p-6f;
   series = series * size + -0x1.17cb1p-4f;
   series = series * size + 0.5f;
-  const Vec angle = root * series;
+  const Vector angle = root * series;
   return x < 0.0f ? angle : 1.0f - angle;
 }
 
@@ -48,7 +54,7 @@ inline constexpr int64_t kPowersAtOnce = 4 * kLanes;
 
 // x[i] = collision_rate(x[i])^exponent for i < kPowersAtOnce, by repeated squaring; exponent >= 1.
 inline void collision_rates_to_power(float* x, int64_t exponent) {
-  Vec base[4], power[4];
+  Vector base[4], power[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) base[i] = collision_rate(load(x + i * kLanes)), power[i] = splat(1.0f);
   for (;;) {

@@ -1,7 +1,7 @@
 // The L2 norm of a row, as torch.nn.functional.normalize takes it.
 #pragma once
 
-#include "common/block_vector.h"
+#include "common/vector.h"
 
 namespace lat::LAT_ARCH {
 
@@ -9,7 +9,7 @@ inline constexpr float kSmallestNorm = 1e-12f;
 
 // Divides `width` floats, a multiple of kLanes whose tail is zero, by their norm; a row of zeros stays zero.
 inline void normalize_row(float* row, int64_t width) {
-  Vec squares{};
+  Vector squares{};
   for (int64_t d = 0; d < width; d += kLanes) squares += load(row + d) * load(row + d);
   const float norm = __builtin_sqrtf(sum_of_lanes(squares));
   const float divisor = norm > kSmallestNorm ? norm : kSmallestNorm;
