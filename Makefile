@@ -8,7 +8,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := demo
 
-.PHONY: demo test check format golden plugins sanitize clean
+# The machine with a GPU has a Python with torch, nvcc, and no lat-export: nothing is installed there.
+GPU_PYTHON ?= python3
+CUDA_ARCHS ?= native
+GPU_LIBRARY := build/cuda/liblat_cuda.so
+GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -q tests/gpu
+
+.PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -36,6 +42,22 @@ sanitize:
 	  if command -v qemu-aarch64 > /dev/null; then ctest --test-dir build/aarch64 --output-on-failure; \
 	  else echo "compiled for aarch64 but not run: no qemu-aarch64 (apt install qemu-user)"; fi; \
 	else echo "aarch64 is not checked: no aarch64-linux-gnu-g++ (apt install g++-aarch64-linux-gnu)"; fi
+
+gpu-library:
+	cmake -S plugins -B build/cuda -G Ninja -DLAT_WITHOUT_ORT=ON -DLAT_FETCH_HEADERS=OFF "-DLAT_CUDA_ARCHS=$(CUDA_ARCHS)"
+	cmake --build build/cuda --target lat_cuda
+
+# On a machine with an NVIDIA GPU: the kernels against float64, then fewer cases under the compute sanitizer. torch's
+# allocator would hide what is read or written beside a tensor.
+gpu-test: gpu-library
+	PYTHONPATH=exporter:tests $(GPU_PYTHON) $(GPU_PYTEST)
+	for tool in memcheck racecheck; do \
+	  PYTHONPATH=exporter:tests LAT_GPU_CASES=small PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 --kernel-name kns=3lat $(GPU_PYTHON) $(GPU_PYTEST) -k "not graph" || exit 1; \
+	done
+
+gpu-bench: gpu-library
+	PYTHONPATH=exporter:tests:benchmarks $(GPU_PYTHON) benchmarks/gpu_banded.py $(BENCH_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

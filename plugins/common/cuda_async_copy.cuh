@@ -1,7 +1,7 @@
 // Copies from global to shared memory that run on while the thread goes on: cp.async of 16 bytes, in groups.
 #pragma once
 
-#include "common/cuda_mma.cuh"
+#include "common/cuda_instructions.cuh"
 
 namespace lat {
 

@@ -2,6 +2,7 @@
 // cuda_simt_attention.cuh (float32, and rows that do not lie on 16 bytes).
 #pragma once
 
+#include "common/cuda_instructions.cuh"
 #include "common/cuda_storage.cuh"
 #include "common/cuda_token_list.cuh"
 #include "common/kernel_abi.h"

@@ -21,7 +21,7 @@ void launch_attention_of_size(const char* step, const AttentionTask& task, int64
     const bool aligned = lies_on_16_bytes(task.query, 2) && lies_on_16_bytes(task.key, 2) &&
                          lies_on_16_bytes(task.value, 2) && lies_on_16_bytes(task.output, 2);
     if (aligned)
-      return launch_attention_kernel<MmaAttentionShape<kHeadSize>, kRowsOf>(
+      return launch_attention_kernel<MmaAttentionShape<kHeadSize, kRowsOf>, kRowsOf>(
           step, mma_attention<Element, kHeadSize, kRowsOf>, task, batch, stream, status);
   }
   launch_attention_kernel<SimtAttentionShape<kHeadSize>, kRowsOf>(step, simt_attention<Element, kHeadSize, kRowsOf>,

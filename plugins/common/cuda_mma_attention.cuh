@@ -6,16 +6,17 @@
 
 #include "common/cuda_async_copy.cuh"
 #include "common/cuda_attention.cuh"
+#include "common/cuda_instructions.cuh"
 #include "common/cuda_launch.cuh"
-#include "common/cuda_mma.cuh"
 #include "common/mma_layout.h"
 
 namespace lat {
 
-template <int kHeadSize>
+template <int kHeadSize, RowsOf kRowsOf>
 struct MmaAttentionShape {
-  // 32 rows a warp read each key from shared memory half as often as 16 would; with D = 128 they do not fit registers.
-  static constexpr int kRowTiles = kHeadSize == 128 ? 1 : 2;
+  // 32 rows a warp read each key from shared memory half as often as 16 would; with D = 128 they do not fit registers,
+  // and a list of rows is short: smaller blocks of them are more.
+  static constexpr int kRowTiles = kHeadSize == 128 || kRowsOf == RowsOf::list ? 1 : 2;
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
   static constexpr int kSteps = kHeadSize / 16;                                     // of a score's sum
@@ -26,10 +27,10 @@ struct MmaAttentionShape {
 };
 
 // Of the rows of a warp, in the registers of its lanes.
-template <class Element, int kHeadSize>
+template <class Element, int kHeadSize, RowsOf kRowsOf>
 class MmaRows {
  public:
-  using Shape = MmaAttentionShape<kHeadSize>;
+  using Shape = MmaAttentionShape<kHeadSize, kRowsOf>;
 
   __device__ __forceinline__ void start(uint32_t queries) {
     const Place place = place_by_columns(lane_of_warp());
@@ -196,10 +197,10 @@ class MmaRows {
 };
 
 // The copies of a block of threads: thread t copies chunk t % kChunks of every kRowStep-th row.
-template <class Element, int kHeadSize>
+template <class Element, int kHeadSize, RowsOf kRowsOf>
 class MmaCopies {
  public:
-  using Shape = MmaAttentionShape<kHeadSize>;
+  using Shape = MmaAttentionShape<kHeadSize, kRowsOf>;
   static constexpr int kRowStep = Shape::kThreads / Shape::kChunks;
   static_assert(kRowStep % 8 == 0, "the swizzle must repeat");
 
@@ -252,7 +253,7 @@ template <class Element, int kHeadSize, RowsOf kRowsOf>
 __device__ __forceinline__ void write_rows(const AttentionTask& task, int32_t batch, int32_t head, int32_t first,
                                            int32_t rows, uint64_t attend, const unsigned char* from) {
   const int lane = lane_of_warp();
-  using Shape = MmaAttentionShape<kHeadSize>;
+  using Shape = MmaAttentionShape<kHeadSize, kRowsOf>;
 #pragma unroll
   for (int at = 0; at < Shape::kRowsOfWarp * Shape::kChunks; at += 32) {
     const int place = at + lane, row = place / Shape::kChunks, chunk = place % Shape::kChunks;
@@ -267,10 +268,10 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, int32_t ba
 }
 
 template <class Element, int kHeadSize, RowsOf kRowsOf>
-__global__ void __launch_bounds__(MmaAttentionShape<kHeadSize>::kThreads, 2)
+__global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowsOf>::kThreads, 2)
     mma_attention(const __grid_constant__ AttentionTask task) {
-  using Shape = MmaAttentionShape<kHeadSize>;
-  extern __shared__ __align__(kSwizzleBytes) unsigned char shared[];
+  using Shape = MmaAttentionShape<kHeadSize, kRowsOf>;
+  LAT_SHARED_MEMORY(shared);
   const uint32_t queries = shared_address(shared);
   const uint32_t tiles = queries + Shape::kRows * Shape::kRowBytes;  // keys, values; keys, values
 
@@ -279,12 +280,12 @@ __global__ void __launch_bounds__(MmaAttentionShape<kHeadSize>::kThreads, 2)
   const uint64_t* const key_bits = task.list.key_bits + int64_t{block.batch} * words;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const uint32_t own_rows = warp * Shape::kRowsOfWarp * Shape::kRowBytes;
-  const MmaCopies<Element, kHeadSize> copies(block.batch, block.head);
+  const MmaCopies<Element, kHeadSize, kRowsOf> copies(block.batch, block.head);
 
   for (int32_t at = block.first; int64_t{Shape::kRows} * at < block.rows; at += block.step) {
     const int32_t first = Shape::kRows * at, own_first = first + warp * Shape::kRowsOfWarp;
     const uint64_t attend = rows_that_attend<kRowsOf>(key_bits, own_first, block.rows, Shape::kRowsOfWarp);
-    MmaRows<Element, kHeadSize> rows;
+    MmaRows<Element, kHeadSize, kRowsOf> rows;
 
     if (__syncthreads_or(attend != 0)) {
       copies.copy_queries(queries, task, first, block.rows);

@@ -4,8 +4,8 @@
 
 #include "common/cuda_async_copy.cuh"
 #include "common/cuda_attention.cuh"
+#include "common/cuda_instructions.cuh"
 #include "common/cuda_launch.cuh"
-#include "common/cuda_mma.cuh"
 #include "common/mma_layout.h"
 
 namespace lat {
@@ -94,7 +94,7 @@ __device__ __forceinline__ void multiply_slice(float (&sum)[MmaProductShape::kRo
 template <class Element, RowsOf kRowsOf>
 __global__ void __launch_bounds__(MmaProductShape::kThreads, 2) mma_product(const __grid_constant__ ProductTask task) {
   using Shape = MmaProductShape;
-  extern __shared__ __align__(kSwizzleBytes) unsigned char shared[];
+  LAT_SHARED_MEMORY(shared);
   const uint32_t stages = shared_address(shared);
   const ProductBlock<kRowsOf> block(task);
   const int thread = static_cast<int>(threadIdx.x), chunk = thread % Shape::kChunks, own_row = thread / Shape::kChunks;

@@ -164,7 +164,7 @@ template <class Element, int kHeadSize, RowsOf kRowsOf>
 __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
     simt_attention(const __grid_constant__ AttentionTask task) {
   using Shape = SimtAttentionShape<kHeadSize>;
-  extern __shared__ __align__(256) unsigned char shared[];
+  LAT_SHARED_MEMORY(shared);
   float* const queries = reinterpret_cast<float*>(shared);
   float* const keys = queries + Shape::kRows * Shape::kStride;  // then the values
   float* const weights = keys + kTileKeys * Shape::kStride;

@@ -1,4 +1,5 @@
-// The matrix instructions of sm_80 and later; common/mma_layout.h says where their numbers lie.
+// Instructions of sm_80 and later that C++ has no name for. common/mma_layout.h says where the numbers of matrices lie.
+// cuda_on_host/ has the same names for the host.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -7,6 +8,16 @@
 #include <cstdint>
 
 namespace lat {
+
+// All the shared memory of a block of threads that a launch gives it.
+#define LAT_SHARED_MEMORY(name) extern __shared__ __align__(256) unsigned char name[]
+
+// 2 units in the last place off, denormals become 0.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 // Addresses in shared memory are kept in 32 bits: generic pointers would take twice the registers.
 __device__ __forceinline__ uint32_t shared_address(const void* at) {
