@@ -1,0 +1,119 @@
+"""The README's tables of measured figures, made from benchmarks/results.
+
+    python benchmarks/tables.py            prints them
+    python benchmarks/tables.py --write    puts them into README.md, between their marks
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+MODELS = {
+    "longformer-one-global": "Longformer, window 512, one global",
+    "nystromformer-landmarks": "Nystroemformer, 64 landmarks",
+    "nystromformer-exact": "Nystroemformer, exact",
+    "yoso-expectation": "YOSO, expectation",
+    "yoso-lsh": "YOSO, 64 hashes of 9 bits",
+}
+SUBJECTS = ("pytorch", "pytorch-compile", "onnx", "ort")
+MODEL_HEAD = (
+    "model",
+    "N",
+    "PyTorch",
+    "torch.compile",
+    "function bodies",
+    "native ops",
+    "against the fastest PyTorch",
+    "against the floor",
+    "above weights",
+)
+OP_HEAD = ("op", "N", "native", "function body", "PyTorch reference", "native over its floor")
+
+
+def model_rows() -> Iterator[tuple[str, ...]]:
+    """Of every model and length: seconds, ratios, memory."""
+    for name, title in MODELS.items():
+        for point in _json(f"bench_{name}")["points"]:
+            rows = {row["subject"]: row for row in point["rows"]}
+            ort = rows["ort"]
+            compared = point["baseline"] in ("pytorch", "pytorch-compile")
+            ratio = ort["faster_than_baseline"]
+            spread = f"{ratio['median']:.2f} x ({ratio['low']:.2f} to {ratio['high']:.2f})"
+            yield (
+                title,
+                str(point["tokens"]),
+                *(_seconds(rows.get(subject)) for subject in SUBJECTS),
+                spread if compared else "-",
+                f"{ort['over_floor']:.2f} x",
+                f"{ort['above_weights_bytes'] / 1e6:.0f} MB",
+            )
+
+
+def op_rows() -> Iterator[tuple[str, ...]]:
+    """Of every op and length: milliseconds of one call, and the ratio to its operations at the matrix product's rate."""
+    for row in _json("native_ops")["rows"]:
+        median = row["median_ms"]
+        forms = (_milliseconds(median.get(form)) for form in ("native", "body", "PyTorch reference"))
+        yield row["op"], str(row["tokens"]), *forms, f"{row['native_over_floor']:.2f} x"
+
+
+TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Iterator[tuple[str, ...]]]]] = {
+    "full-size models": (MODEL_HEAD, model_rows),
+    "ops": (OP_HEAD, op_rows),
+}
+
+
+def table(name: str) -> str:
+    head, rows = TABLES[name]
+    lines = [head, ("---",) * len(head), *rows()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_tables(text: str) -> str:
+    """`text` with every table between its marks made anew."""
+    for name in TABLES:
+        begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{table(name)}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def machine(name: str) -> str:
+    """What a result was measured on, in a line."""
+    found = _json(name)
+    return f"{found['machine']['processor']}, {found['machine']['cores']} cores, commit {found['commit'][:7]}"
+
+
+def _json(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _seconds(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "-"
+    return "does not run" if row["error"] else f"{row['latency']['median']:.2f} s"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        README.write_text(with_tables(README.read_text()))
+    else:
+        for name in TABLES:
+            print(table(name), "\n")
+
+
+if __name__ == "__main__":
+    main()
