@@ -10,7 +10,8 @@ struct BandedWindowAttention {
   static constexpr const char* name = "BandedWindowAttention";
 
   static const std::vector<Attribute>& attributes() {
-    static const std::vector<Attribute> all = {{"num_heads"}, {"window"}, {"scale", Kind::real}};
+    static const std::vector<Attribute> all = {
+        {"num_heads", Kind::integer, 'H'}, {"window", Kind::integer, 'W'}, {"scale", Kind::real}};
     return all;
   }
 
@@ -25,8 +26,8 @@ struct BandedWindowAttention {
     args.batch = call.size('B');
     args.tokens = call.size('N');
     args.width = call.size('E');
-    args.num_heads = call.integer(0);
-    args.window = call.integer(1);
+    args.num_heads = call.size('H');
+    args.window = call.size('W');
     args.scale = call.real(2);
     args.dtype = call.dtype;
     args.query = call.rows(0);

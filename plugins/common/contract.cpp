@@ -32,21 +32,60 @@ std::string shape_text(const int64_t* shape, std::size_t rank) {
   return text + "]";
 }
 
+// A size in a port's dims: a letter, or two with * or / between them.
+class Sizes::Dim {
+ public:
+  // Reads one at `text`, and moves it on to the next.
+  Dim(const char*& text, const Sizes& sizes) : sizes_(sizes), text_(text, text[1] == '*' || text[1] == '/' ? 3 : 1) {
+    text += text_.size();
+    while (*text == ' ') ++text;
+  }
+
+  char letter() const { return text_.size() == 1 ? text_[0] : kNoLetter; }
+  bool known() const { return first() > 0 && second() > 0; }
+  bool is(int64_t size) const { return known() && rest() == 0 && size == value(); }
+  std::string text() const {
+    if (!known()) return text_ + ">=1";
+    if (rest() != 0) return text_ + "=" + std::to_string(first()) + "/" + std::to_string(second());
+    return text_ + "=" + std::to_string(value());
+  }
+
+ private:
+  bool product() const { return text_[1] == '*'; }
+  int64_t first() const { return sizes_[text_[0]]; }
+  int64_t second() const { return letter() != kNoLetter ? 1 : sizes_[text_[2]]; }
+  int64_t value() const { return product() ? first() * second() : first() / second(); }
+  int64_t rest() const { return product() ? 0 : first() % second(); }
+
+  const Sizes& sizes_;
+  const std::string text_;
+};
+
+Sizes::Sizes(const std::vector<Attribute>& attributes, const Values& values) {
+  for (std::size_t at = 0; at < attributes.size(); ++at) {
+    if (attributes[at].kind == Kind::real) {
+      demand_bounds(attributes[at], values[at].real);
+    } else {
+      demand_bounds(attributes[at], values[at].integer);
+      if (attributes[at].letter != kNoLetter)
+        sizes_[static_cast<unsigned char>(attributes[at].letter)] = values[at].integer;
+    }
+  }
+}
+
 void Sizes::bind(const Port& port, const int64_t* shape, std::size_t rank, bool partly) {
-  const std::size_t expected_rank = std::strlen(port.dims);
-  bool fits = rank == expected_rank;
+  std::vector<Dim> dims;
+  for (const char* text = port.dims; *text != 0;) dims.emplace_back(text, *this);
+  bool fits = rank == dims.size();
   for (std::size_t at = 0; fits && at < rank; ++at) {
     if (partly && shape[at] == unknown) continue;
-    int64_t& size = sizes_[static_cast<unsigned char>(port.dims[at])];
-    if (size == 0) size = shape[at];
-    fits = shape[at] >= 1 && size == shape[at];
+    if (dims[at].letter() != kNoLetter && !dims[at].known())
+      sizes_[static_cast<unsigned char>(dims[at].letter())] = shape[at];
+    fits = shape[at] >= 1 && (dims[at].is(shape[at]) || (partly && !dims[at].known()));
   }
   if (fits) return;
   std::string expected = "[";
-  for (std::size_t at = 0; at < expected_rank; ++at) {
-    const int64_t size = (*this)[port.dims[at]];
-    expected += (at ? ", " : "") + std::string(1, port.dims[at]) + (size > 0 ? "=" + std::to_string(size) : ">=1");
-  }
+  for (std::size_t at = 0; at < dims.size(); ++at) expected += (at ? ", " : "") + dims[at].text();
   throw BadInput(std::string("input ") + port.name + ": got shape " + shape_text(shape, rank) + ", expected " +
                  expected + "]");
 }

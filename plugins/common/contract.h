@@ -25,6 +25,8 @@ class BadInput : public std::invalid_argument {
 enum class Storage { activation, int32 };
 
 // An input of an op: letters of the glossary, as the contract in Python has them; one letter is one size in a call.
+// A size may also be a product of two letters or a quotient that leaves no rest, as in "H E/H R*T", of letters that
+// attributes or inputs before this one have; those of a product are attributes'.
 struct Port {
   const char* name;
   const char* dims;
@@ -33,10 +35,13 @@ struct Port {
 
 enum class Kind { integer, real };
 
+inline constexpr char kNoLetter = 0;
+
 // An attribute of an op. Integers go from `least` to `most`; reals are finite and > 0.
 struct Attribute {
   const char* name;
   Kind kind = Kind::integer;
+  char letter = kNoLetter;  // an integer's, to which it gives a size
   int64_t least = 1;
   int64_t most = INT32_MAX;
 };
@@ -64,17 +69,23 @@ class Sizes {
  public:
   static constexpr int64_t unknown = -1;
 
-  // 0 where no input had the letter, or none with a known size.
+  // Those that attributes give; throws where one is out of its bounds.
+  Sizes(const std::vector<Attribute>& attributes, const Values& values);
+
+  // 0 where neither an attribute nor an input had the letter, or none with a known size.
   int64_t operator[](char letter) const { return sizes_[static_cast<unsigned char>(letter)]; }
-  // Takes the shape of an input; throws where it has another rank, a size below 1, or one that another input belies.
-  // With `partly`, unknown sizes are passed over.
+  // Takes the shape of an input; throws where it has another rank, a size below 1, or one that an attribute or another
+  // input belies. With `partly`, unknown sizes are passed over.
   void bind(const Port& port, const int64_t* shape, std::size_t rank, bool partly = false);
 
  private:
+  class Dim;
+
   int64_t sizes_[128] = {};
 };
 
-// One call of an op, as its contract sees it. Attributes and inputs by their place in the contract.
+// One call of an op, as its contract sees it. Sizes by letter, those of attributes too; other attributes, and inputs,
+// by their place in the contract.
 struct KernelCall {
   const Values& values;
   const Sizes& sizes;

@@ -10,9 +10,9 @@ namespace {
 
 // Puts the op's name before what `work` throws.
 template <class Work>
-void with_name(const char* op, Work&& work) {
+auto with_name(const char* op, Work&& work) {
   try {
-    work();
+    return work();
   } catch (const BadInput& error) {
     throw BadInput(std::string("lat::") + op + ": " + error.what());
   } catch (const std::runtime_error& error) {
@@ -27,24 +27,39 @@ std::vector<const OrtCustomOp*>& all_ops() {
   return ops;
 }
 
-Call::Call(const char* op, const std::vector<Port>& ports, OrtKernelContext* context)
-    : given_(context), context_(context), data_(ports.size(), nullptr) {
-  const std::size_t given = context_.GetInputCount();
-  for (std::size_t index = 0; index < ports.size(); ++index) {
-    const Ort::ConstValue value = index < given ? context_.GetInput(index) : Ort::ConstValue{};
-    if (value == nullptr) throw BadInput(std::string("lat::") + op + ": input " + ports[index].name + " is missing");
-    const std::vector<int64_t> shape = value.GetTensorTypeAndShapeInfo().GetShape();
-    with_name(op, [&] { sizes_.bind(ports[index], shape.data(), shape.size()); });
-    data_[index] = value.GetTensorRawData();
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes) {
+  const OrtApi& api = Ort::GetApi();
+  Values values(attributes.size());
+  for (std::size_t at = 0; at < attributes.size(); ++at) {
+    Ort::ThrowOnError(attributes[at].kind == Kind::real
+                          ? api.KernelInfoGetAttribute_float(info, attributes[at].name, &values[at].real)
+                          : api.KernelInfoGetAttribute_int64(info, attributes[at].name, &values[at].integer));
   }
+  return values;
 }
 
-void* Call::output(const std::vector<int64_t>& shape) {
-  return context_.GetOutput(0, shape.data(), shape.size()).GetTensorMutableRawData();
+Call::Call(const Node& node, OrtKernelContext* context)
+    : node_(node),
+      given_(context),
+      context_(context),
+      sizes_(with_name(node.op, [&] { return Sizes(node.attributes, node.values); })),
+      data_(node.ports.size(), nullptr) {
+  with_name(node.op, [&] {
+    const std::size_t given = context_.GetInputCount();
+    for (std::size_t index = 0; index < node.ports.size(); ++index) {
+      const Ort::ConstValue value = index < given ? context_.GetInput(index) : Ort::ConstValue{};
+      if (value == nullptr) throw BadInput(std::string("input ") + node.ports[index].name + " is missing");
+      const std::vector<int64_t> shape = value.GetTensorTypeAndShapeInfo().GetShape();
+      sizes_.bind(node.ports[index], shape.data(), shape.size());
+      data_[index] = value.GetTensorRawData();
+    }
+  });
 }
 
-KernelCall Call::kernel_call(const Values& values, lat_dtype dtype) {
-  return {values, sizes_, dtype, data_.data(), output({size('B'), size('N'), size('E')})};
+KernelCall Call::kernel_call() {
+  const std::vector<int64_t> shape = {sizes_['B'], sizes_['N'], sizes_['E']};
+  void* const output = context_.GetOutput(0, shape.data(), shape.size()).GetTensorMutableRawData();
+  return {node_.values, sizes_, node_.dtype, data_.data(), output};
 }
 
 lat_parallel Call::parallel() {
@@ -68,51 +83,8 @@ void Call::run(void* pool, int64_t count, lat_task task, void* task_context) {
       static_cast<size_t>(count), static_cast<size_t>(count < kBatches ? count : kBatches), &work);
 }
 
-int64_t head_size(const char* op, int64_t width, int64_t num_heads) {
-  if (num_heads >= 1 && width % num_heads == 0) return width / num_heads;
-  throw BadInput(std::string("lat::") + op + ": the hidden size must be a multiple of num_heads: got E=" +
-                 std::to_string(width) + ", num_heads=" + std::to_string(num_heads));
-}
-
-void demand_size(const char* op, const char* input, const char* dim, int64_t got, int64_t expected) {
-  if (got == expected) return;
-  throw BadInput(std::string("lat::") + op + ": input " + input + ": got " + dim + "=" + std::to_string(got) +
-                 ", expected " + std::to_string(expected));
-}
-
 void raise(const char* op, const lat_status& status) {
   with_name(op, [&] { lat::raise(status); });
-}
-
-int64_t int_attribute(const OrtKernelInfo* info, const char* name) {
-  int64_t value = 0;
-  Ort::ThrowOnError(Ort::GetApi().KernelInfoGetAttribute_int64(info, name, &value));
-  return value;
-}
-
-int64_t int_attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise) {
-  int64_t value = 0;
-  OrtStatus* status = Ort::GetApi().KernelInfoGetAttribute_int64(info, name, &value);
-  if (status == nullptr) return value;
-  Ort::GetApi().ReleaseStatus(status);
-  return otherwise;
-}
-
-float float_attribute(const OrtKernelInfo* info, const char* name) {
-  float value = 0;
-  Ort::ThrowOnError(Ort::GetApi().KernelInfoGetAttribute_float(info, name, &value));
-  return value;
-}
-
-Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes) {
-  Values values(attributes.size());
-  for (std::size_t at = 0; at < attributes.size(); ++at) {
-    if (attributes[at].kind == Kind::real)
-      values[at].real = float_attribute(info, attributes[at].name);
-    else
-      values[at].integer = int_attribute(info, attributes[at].name);
-  }
-  return values;
 }
 
 DeviceMemory::DeviceMemory(const OrtKernelInfo* info) {
@@ -132,8 +104,8 @@ void* DeviceMemory::take(OrtKernelContext* context, std::size_t bytes) const {
   return block;
 }
 
-void run_on_cuda(const CudaOp& op, const Values& values, const DeviceMemory& memory, Call& call, lat_dtype dtype) {
-  const KernelCall kernel_call = call.kernel_call(values, dtype);
+void run_on_cuda(const CudaOp& op, const DeviceMemory& memory, Call& call) {
+  const KernelCall kernel_call = call.kernel_call();
   lat_status status{};
   const int64_t bytes = op.workspace(kernel_call, &status);
   raise(op.name, status);

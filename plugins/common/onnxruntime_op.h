@@ -1,5 +1,5 @@
-// What the onnxruntime form of every op has in common. An op's adapter says what it takes and fills the kernel's
-// arguments; it does no arithmetic. Nothing is thrown into onnxruntime: it gets a status.
+// What the onnxruntime form of every op has in common: a custom op around the op's contract and one of its kernels. It
+// does no arithmetic. Nothing is thrown into onnxruntime: it gets a status.
 #pragma once
 
 #define ORT_API_MANUAL_INIT
@@ -8,8 +8,7 @@
 
 #include <cstdint>
 #include <exception>
-#include <string>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "common/contract.h"
@@ -22,21 +21,26 @@ inline ONNXTensorElementDataType element_type(lat_dtype dtype) {
                                 : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
 }
 
-// The inputs and the output of one call, checked against the ports.
+// A node of an op: what its calls have in common.
+struct Node {
+  const char* op;
+  const std::vector<Attribute>& attributes;
+  const std::vector<Port>& ports;
+  Values values;
+  lat_dtype dtype;
+};
+
+// Attributes of a node as the contract has them. Their bounds are checked at the first call: onnxruntime makes an error
+// of an invalid argument only of that.
+Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes);
+
+// The inputs and the output of one call, checked against the contract.
 class Call {
  public:
-  Call(const char* op, const std::vector<Port>& ports, OrtKernelContext* context);
+  Call(const Node& node, OrtKernelContext* context);
 
-  int64_t size(char letter) const { return sizes_[letter]; }
-  // The data of an input, in its storage type.
-  void* data(std::size_t input) const { return const_cast<void*>(data_[input]); }
-  const int32_t* integers(std::size_t input) const { return static_cast<const int32_t*>(data_[input]); }
-  // [B, N, E] without gaps.
-  lat_rows rows(std::size_t input) const { return rows(data(input)); }
-  lat_rows rows(void* data) const { return {data, size('N') * size('E'), size('E')}; }
-  void* output(const std::vector<int64_t>& shape);
-  // The call as a contract sees it, with its output [B, N, E].
-  KernelCall kernel_call(const Values& values, lat_dtype dtype);
+  // As the contract sees it, with its output [B, N, E].
+  KernelCall kernel_call();
   // Runs tasks on the session's own threads.
   lat_parallel parallel();
   OrtKernelContext* context() const { return given_; }
@@ -44,28 +48,15 @@ class Call {
  private:
   static void run(void* pool, int64_t count, lat_task task, void* task_context);
 
+  const Node& node_;
   OrtKernelContext* given_;
   Ort::KernelContext context_;
   Sizes sizes_;
   std::vector<const void*> data_;
 };
 
-// D of E = H * D; throws where the heads do not divide the width.
-int64_t head_size(const char* op, int64_t width, int64_t num_heads);
-// Throws where a size of an input is not the one that attributes and other inputs give it.
-void demand_size(const char* op, const char* input, const char* dim, int64_t got, int64_t expected);
-
 // Throws what a kernel reported, with the op's name before it.
 void raise(const char* op, const lat_status& status);
-
-int64_t int_attribute(const OrtKernelInfo* info, const char* name);
-float float_attribute(const OrtKernelInfo* info, const char* name);
-// The default where the node has none.
-int64_t int_attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise);
-
-// Attributes of a node as the contract has them. Their bounds are the kernel's to check, at the first call: onnxruntime
-// makes an error of an invalid argument only of that.
-Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes);
 
 // Custom ops of this library, to which every adapter adds its own while the library is loaded.
 std::vector<const OrtCustomOp*>& all_ops();
@@ -85,29 +76,24 @@ OrtStatusPtr guarded(Work&& work) noexcept {
   }
 }
 
-// The provider that a kernel is for: its `provider`, or the CPU where it names none.
-template <class Kernel, class = void>
-struct ProviderOf {
-  static constexpr const char* name = "CPUExecutionProvider";
-};
-template <class Kernel>
-struct ProviderOf<Kernel, std::void_t<decltype(Kernel::provider)>> {
-  static constexpr const char* name = Kernel::provider;
-};
+// The output has the shape of the first input.
+void infer_like_first_input(OrtShapeInferContext* context);
 
-// One op in one storage type. `Kernel` has: `name`, `ports()`, a constructor (const OrtKernelInfo*) that reads
-// attributes, and `compute(Call&, lat_dtype)`.
+// One op in one storage type, on one provider. `Kernel` has: `Contract`, `provider`, a constructor (const
+// OrtKernelInfo*) and `compute(Call&)`.
 template <class Kernel>
 class CustomOp : public OrtCustomOp {
+  using Contract = typename Kernel::Contract;
+
  public:
   explicit CustomOp(lat_dtype dtype) : OrtCustomOp{}, dtype_(dtype) {
     version = ORT_API_VERSION;
-    GetName = [](const OrtCustomOp*) -> const char* { return Kernel::name; };
-    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return ProviderOf<Kernel>::name; };
-    GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::ports().size(); };
+    GetName = [](const OrtCustomOp*) -> const char* { return Contract::name; };
+    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return Kernel::provider; };
+    GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Contract::ports().size(); };
     GetInputType = [](const OrtCustomOp* op, size_t index) {
-      return Kernel::ports()[index].storage == Storage::int32 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32
-                                                              : element_type(self(op).dtype_);
+      return Contract::ports()[index].storage == Storage::int32 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32
+                                                                : element_type(self(op).dtype_);
     };
     GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
     GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -121,25 +107,30 @@ class CustomOp : public OrtCustomOp {
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
     GetEndVersion = [](const OrtCustomOp*) { return 1; };
     CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi*, const OrtKernelInfo* info, void** made) {
-      return guarded([&] { *made = new Node{Kernel(info), self(op).dtype_}; });
-    };
-    KernelComputeV2 = [](void* node, OrtKernelContext* context) {
       return guarded([&] {
-        Node& it = *static_cast<Node*>(node);
-        Call call(Kernel::name, Kernel::ports(), context);
-        it.kernel.compute(call, it.dtype);
+        Values values = values_of(info, Contract::attributes());
+        *made = new NodeAndKernel{
+            {Contract::name, Contract::attributes(), Contract::ports(), std::move(values), self(op).dtype_},
+            Kernel(info)};
       });
     };
-    KernelDestroy = [](void* node) { delete static_cast<Node*>(node); };
+    KernelComputeV2 = [](void* made, OrtKernelContext* context) {
+      return guarded([&] {
+        const NodeAndKernel& it = *static_cast<NodeAndKernel*>(made);
+        Call call(it.node, context);
+        it.kernel.compute(call);
+      });
+    };
+    KernelDestroy = [](void* made) { delete static_cast<NodeAndKernel*>(made); };
     InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
-      return guarded([&] { Kernel::infer_shape(context); });
+      return guarded([&] { infer_like_first_input(context); });
     };
   }
 
  private:
-  struct Node {
+  struct NodeAndKernel {
+    Node node;
     Kernel kernel;
-    lat_dtype dtype;
   };
 
   static const CustomOp& self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
@@ -147,30 +138,22 @@ class CustomOp : public OrtCustomOp {
   lat_dtype dtype_;
 };
 
-// The output has the shape of the first input.
-void infer_like_first_input(OrtShapeInferContext* context);
-
-// An op by its contract on the CPU.
-template <class Contract, auto entry>
+// An op on the CPU.
+template <class Op, auto entry>
 class CpuKernel {
  public:
-  static constexpr const char* name = Contract::name;
+  using Contract = Op;
+  static constexpr const char* provider = "CPUExecutionProvider";
 
-  static const std::vector<Port>& ports() { return Contract::ports(); }
-  static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
+  explicit CpuKernel(const OrtKernelInfo*) {}
 
-  explicit CpuKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())) {}
-
-  void compute(Call& call, lat_dtype dtype) const {
-    const auto args = Contract::args(call.kernel_call(values_, dtype));
+  void compute(Call& call) const {
+    const auto args = Contract::args(call.kernel_call());
     const lat_parallel parallel = call.parallel();
     lat_status status;
     entry(&args, &parallel, &status);
-    raise(name, status);
+    raise(Contract::name, status);
   }
-
- private:
-  const Values values_;
 };
 
 // Memory of a kernel's own device, in the order of the call's stream: nothing waits for the device.
@@ -191,30 +174,24 @@ class DeviceMemory {
 };
 
 // Puts an op on the stream of the call.
-void run_on_cuda(const CudaOp& op, const Values& values, const DeviceMemory& memory, Call& call, lat_dtype dtype);
+void run_on_cuda(const CudaOp& op, const DeviceMemory& memory, Call& call);
 
-// An op by its contract on onnxruntime's CUDA provider. In a session without that provider it is never asked for.
-template <class Contract, auto entry, auto workspace_entry>
+// An op on onnxruntime's CUDA provider. In a session without that provider it is never asked for.
+template <class Op, auto entry, auto workspace_entry>
 class CudaKernel {
  public:
-  static constexpr const char* name = Contract::name;
+  using Contract = Op;
   static constexpr const char* provider = "CUDAExecutionProvider";
 
-  static const std::vector<Port>& ports() { return Contract::ports(); }
-  static void infer_shape(OrtShapeInferContext* context) { infer_like_first_input(context); }
+  explicit CudaKernel(const OrtKernelInfo* info) : memory_(info) {}
 
-  explicit CudaKernel(const OrtKernelInfo* info) : values_(values_of(info, Contract::attributes())), memory_(info) {}
-
-  void compute(Call& call, lat_dtype dtype) const {
-    run_on_cuda(cuda_op<Contract, entry, workspace_entry>(), values_, memory_, call, dtype);
-  }
+  void compute(Call& call) const { run_on_cuda(cuda_op<Contract, entry, workspace_entry>(), memory_, call); }
 
  private:
-  const Values values_;
   const DeviceMemory memory_;
 };
 
-// `static const Registration<Kernel> registration;` in an adapter adds its op, in every storage type.
+// `const Registration<Kernel> registration;` in an adapter adds its op, in every storage type.
 template <class Kernel>
 struct Registration {
   Registration() {

@@ -141,13 +141,13 @@ void* aligned(void* workspace) {
   return past == 0 ? workspace : static_cast<char*>(workspace) + (LAT_WORKSPACE_ALIGNMENT - past);
 }
 
-// Sizes from the shapes of all inputs; `shape(index)` gives one.
+// Sizes from the attributes and the shapes of all inputs; `shape(index)` gives one.
 template <class Shape>
-Sizes sizes_of(const std::vector<Port>& ports, Shape&& shape) {
-  Sizes sizes;
-  for (std::size_t at = 0; at < ports.size(); ++at) {
+Sizes sizes_of(const CudaOp& op, const Values& values, Shape&& shape) {
+  Sizes sizes(op.attributes, values);
+  for (std::size_t at = 0; at < op.ports.size(); ++at) {
     const nvinfer1::Dims& dims = shape(at);
-    sizes.bind(ports[at], dims.d, dims.nbDims < 0 ? 0 : static_cast<std::size_t>(dims.nbDims));
+    sizes.bind(op.ports[at], dims.d, dims.nbDims < 0 ? 0 : static_cast<std::size_t>(dims.nbDims));
   }
   return sizes;
 }
@@ -207,7 +207,8 @@ std::size_t Plugin::largest_workspace(const nvinfer1::DynamicPluginTensorDesc* i
                                       int32_t output_count) const {
   demand_counts(input_count, output_count);
   const lat_dtype dtype = dtype_of(op_.ports[first_activation_], inputs[first_activation_].desc.type);
-  return workspace(sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].max; }), dtype);
+  return workspace(sizes_of(op_, values_, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].max; }),
+                   dtype);
 }
 
 int32_t Plugin::getOutputDataTypes(DataType* output_types, int32_t outputs, const DataType* input_types,
@@ -225,7 +226,7 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input
   return guarded(where_, kFailed, [&] {
     demand_counts(input_count + shape_input_count, output_count);
     if (shape_input_count != 0) throw BadInput("got shape inputs, expected tensors only");
-    Sizes sizes;
+    Sizes sizes(op_.attributes, values_);
     for (std::size_t index = 0; index < op_.ports.size(); ++index) {
       const nvinfer1::DimsExprs& dims = inputs[index];
       std::vector<int64_t> shape;
@@ -268,7 +269,7 @@ int32_t Plugin::onShapeChange(const nvinfer1::PluginTensorDesc* inputs, int32_t 
   return guarded(where_, kFailed, [&] {
     demand_counts(input_count, output_count);
     const lat_dtype dtype = dtype_of(op_.ports[first_activation_], inputs[first_activation_].type);
-    workspace(sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].dims; }), dtype);
+    workspace(sizes_of(op_, values_, [&](std::size_t at) -> const nvinfer1::Dims& { return inputs[at].dims; }), dtype);
     return kDone;
   });
 }
@@ -278,7 +279,7 @@ int32_t Plugin::enqueue(const nvinfer1::PluginTensorDesc* input_descs, const nvi
                         cudaStream_t stream) noexcept {
   return guarded(where_, kFailed, [&] {
     const Sizes sizes =
-        sizes_of(op_.ports, [&](std::size_t at) -> const nvinfer1::Dims& { return input_descs[at].dims; });
+        sizes_of(op_, values_, [&](std::size_t at) -> const nvinfer1::Dims& { return input_descs[at].dims; });
     const lat_dtype dtype = dtype_of(op_.ports[first_activation_], input_descs[first_activation_].type);
     lat_status status{};
     op_.run(KernelCall{values_, sizes, dtype, inputs, outputs[0]}, aligned(workspace), stream, &status);

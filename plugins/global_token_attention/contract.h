@@ -10,7 +10,7 @@ struct GlobalTokenAttention {
   static constexpr const char* name = "GlobalTokenAttention";
 
   static const std::vector<Attribute>& attributes() {
-    static const std::vector<Attribute> all = {{"num_heads"}, {"scale", Kind::real}};
+    static const std::vector<Attribute> all = {{"num_heads", Kind::integer, 'H'}, {"scale", Kind::real}};
     return all;
   }
 
@@ -27,7 +27,7 @@ struct GlobalTokenAttention {
     args.batch = call.size('B');
     args.tokens = call.size('N');
     args.width = call.size('E');
-    args.num_heads = call.integer(0);
+    args.num_heads = call.size('H');
     args.scale = call.real(1);
     args.dtype = call.dtype;
     args.form = LAT_BY_COST;

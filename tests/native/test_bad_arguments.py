@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 from native import c_abi
+from native.op_cases import CASES
 from native.test_longformer_kernels import session
 from ops.single_op_model import single_op_model
 from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, feeds, global_inputs
@@ -19,6 +19,7 @@ from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, f
 from lat_export.native import KERNELS_LIBRARY, Plugins
 
 ARCHS = "neon" if c_abi.archs() == ["neon"] else "scalar, avx2, avx512"
+NYSTROM, LSH, BERNOULLI, FULL = "NystromAttention", "LshCumulation", "BernoulliExpectation", "FullAttention"
 MAKE = {BANDED: banded_inputs, GLOBAL: global_inputs}
 
 
@@ -134,20 +135,49 @@ def test_an_instruction_set_that_no_build_has(
             {"key_weight": np.zeros((32, 16), np.float32)},
             "key_weight: got shape [32, 16], expected [E=32, E=32]",
         ),
+        (NYSTROM, {"conv_weight": np.zeros((3, 5), np.float32)}, "got shape [3, 5], expected [H=2, K>=1]"),
+        (FULL, {"conv_weight": np.zeros((1, 5), np.float32)}, "FullAttention: input conv_weight: got shape [1, 5]"),
+        (LSH, {"projection": np.zeros((3, 16, 20), np.float32)}, "projection: got shape [3, 16, 20], expected [H=2"),
+        (LSH, {"projection": np.zeros((2, 15, 20), np.float32)}, "[2, 15, 20], expected [H=2, E/H=16, R*T=20]"),
+        (LSH, {"projection": np.zeros((2, 16, 21), np.float32)}, "[2, 16, 21], expected [H=2, E/H=16, R*T=20]"),
+        (LSH, {"projection": np.zeros((2, 320), np.float32)}, "[2, 320], expected [H=2, E/H=16, R*T=20]"),
     ],
 )
 def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], words: str, ort_library: Path) -> None:
-    model = single_op_model(name, attributes(name))
+    tensors, options = CASES[name].make(CASES[name].kinds[1], 17)
+    assert words in refused_by_onnxruntime(name, options, feeds(name, tensors) | change, ort_library)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (BANDED, {"num_heads": 0}, "BandedWindowAttention: num_heads: got 0, expected 1 to 2147483647"),
+        (BANDED, {"num_heads": 3}, "num_heads: got E=32, num_heads=3"),
+        (BANDED, {"window": 0}, "window: got 0"),
+        (BANDED, {"window": 2**31}, "window: got 2147483648"),
+        (BANDED, {"scale": -1.0}, "scale: got -1, expected a finite number > 0"),
+        (NYSTROM, {"num_heads": -2}, "num_heads: got -2"),
+        (NYSTROM, {"num_landmarks": 3}, "N=17, L=3"),
+        (NYSTROM, {"per_head_init": 2**32}, "per_head_init: got 4294967296, expected 0 to 1"),
+        (LSH, {"num_heads": 3}, "projection: got shape [2, 16, 20], expected [H=3, E/H=32/3, R*T=20]"),
+        (LSH, {"num_hash": 4}, "projection: got shape [2, 16, 20], expected [H=2, E/H=16, R*T=16]"),
+        (LSH, {"hash_code_len": 17}, "hash_code_len: got 17, expected 1 to 16"),
+        (BERNOULLI, {"num_heads": 3}, "num_heads: got E=32, num_heads=3"),
+        (BERNOULLI, {"hash_code_len": 0}, "hash_code_len: got 0"),
+        (FULL, {"num_heads": 0}, "num_heads: got 0"),
+    ],
+)
+def test_wrong_attributes_in_onnxruntime(name: str, change: dict[str, Any], words: str, ort_library: Path) -> None:
+    tensors, options = CASES[name].make(CASES[name].kinds[1], 17)
+    assert words in refused_by_onnxruntime(name, options | change, feeds(name, tensors), ort_library)
+
+
+def refused_by_onnxruntime(name: str, options: dict[str, Any], inputs: dict[str, np.ndarray], library: Path) -> str:
+    """What onnxruntime says of it: an invalid argument, and why."""
+    model = single_op_model(name, options)
     for value in model.graph.inputs:  # any shape passes onnxruntime's own check
-        value.shape = ir.Shape([None] * len(value.shape))
-    opened = session(model, ort_library)
+        value.shape = None
+    opened = session(model, library)
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument) as error:
-        opened.run(None, feeds(name, MAKE[name]("scattered", 17)) | change)
-    assert words in str(error.value)
-
-
-@pytest.mark.parametrize("change", [{"num_heads": 0}, {"num_heads": 3}, {"window": 0}, {"scale": -1.0}])
-def test_wrong_attributes_in_onnxruntime(change: dict[str, Any], ort_library: Path) -> None:
-    opened = session(single_op_model(BANDED, attributes(BANDED) | change), ort_library)
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=next(iter(change))):
-        opened.run(None, feeds(BANDED, banded_inputs("scattered", 17)))
+        opened.run(None, inputs)
+    return str(error.value)

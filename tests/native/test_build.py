@@ -160,5 +160,5 @@ def test_path_and_list_of_a_build(ort_library: Path) -> None:
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in SOURCES.glob("*/kernel_cpu.cpp")))
 def test_a_folder_of_an_op_has_all_its_parts(folder: str) -> None:
-    for part in ("kernel.h", "kernel_cpu.cpp", "kernel_test.cpp", "onnxruntime_op.cpp", "README.md"):
+    for part in ("kernel.h", "kernel_cpu.cpp", "kernel_test.cpp", "contract.h", "onnxruntime_op.cpp", "README.md"):
         assert (SOURCES / folder / part).is_file(), f"{folder} lacks {part}"

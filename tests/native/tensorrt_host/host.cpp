@@ -11,6 +11,7 @@
 #include <functional>
 
 #include "banded_window_attention/kernel.h"
+#include "common/contract.h"
 #include "global_token_attention/kernel.h"
 #include "recording.h"
 
@@ -413,6 +414,35 @@ OpCase global_token_attention() {
   return op;
 }
 
+// Sizes that attributes give, products and quotients, while a network is made: some are known and some are not.
+void check_sizes() {
+  const lat::Port hidden = {"hidden", "BNE"}, projection = {"projection", "H E/H R*T"};
+  const auto told = [&](int64_t heads, std::vector<int64_t> first, std::vector<int64_t> second) -> std::string {
+    try {
+      lat::Sizes sizes(
+          {{"heads", lat::Kind::integer, 'H'}, {"r", lat::Kind::integer, 'R'}, {"t", lat::Kind::integer, 'T', 1, 16}},
+          {{heads}, {5}, {4}});
+      sizes.bind(hidden, first.data(), first.size(), true);
+      sizes.bind(projection, second.data(), second.size(), true);
+      return "";
+    } catch (const lat::BadInput& error) {
+      return error.what();
+    }
+  };
+  EXPECT(told(2, {-1, -1, 32}, {2, 16, 20}).empty());
+  EXPECT(told(2, {-1, -1, 32}, {-1, -1, -1}).empty());
+  EXPECT(told(2, {-1, -1, -1}, {2, 15, 20}).empty());
+  const std::string expected = ", expected [H=2, E/H=16, R*T=20]";
+  EXPECT(told(2, {-1, -1, 32}, {-1, 15, -1}) == "input projection: got shape [-1, 15, -1]" + expected);
+  EXPECT(told(2, {-1, -1, 32}, {3, 16, 20}) == "input projection: got shape [3, 16, 20]" + expected);
+  EXPECT(told(2, {-1, -1, 32}, {2, 16}) == "input projection: got shape [2, 16]" + expected);
+  EXPECT(told(2, {-1, -1, -1}, {2, 16, 21}) ==
+         "input projection: got shape [2, 16, 21], expected [H=2, E/H>=1, R*T=20]");
+  EXPECT(told(3, {-1, -1, 32}, {3, 10, 20}) ==
+         "input projection: got shape [3, 10, 20], expected [H=3, E/H=32/3, R*T=20]");
+  EXPECT(told(0, {-1, -1, 32}, {2, 16, 20}) == "heads: got 0, expected 1 to 2147483647");
+}
+
 template <class Function>
 Function* symbol(void* library, const char* name) {
   void* found = dlsym(library, name);
@@ -438,6 +468,7 @@ int run(const char* path, bool recording) {
     creators[creator->getPluginName()] = creator;
   }
   EXPECT(creators.size() == static_cast<std::size_t>(count));
+  check_sizes();
   for (const OpCase& op : {banded_window_attention(), global_token_attention()}) {
     EXPECT(creators.count(op.name) == 1);
     check_op(*creators[op.name], op, recording);
