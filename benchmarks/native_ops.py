@@ -46,7 +46,7 @@ WITH_GLOBALS = ("BandedWindowAttention", "GlobalTokenAttention")
 # The dense references hold H * N * N scores: beyond this they measure memory, not attention.
 LONGEST_REFERENCE = 4096
 # The sampled op's body and reference make one-hot codes and tables: beyond this they take minutes or all memory.
-LONGEST_SAMPLED_BODY = 4096
+LONGEST_SAMPLED_BODY = 1024
 
 
 def op_model(name: str, attributes: dict[str, Any]) -> bytes:

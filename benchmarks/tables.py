@@ -1,7 +1,7 @@
 """The README's tables of measured figures, made from benchmarks/results.
 
-    python benchmarks/tables.py            prints them
-    python benchmarks/tables.py --write    puts them into README.md, between their marks
+python benchmarks/tables.py            prints them
+python benchmarks/tables.py --write    puts them into README.md, between their marks
 """
 
 from __future__ import annotations
