@@ -29,7 +29,7 @@ class Model:
         changes: config values beside those of `export_full_size.CONFIGS`.
         options: of `lat-export bench`.
         in_pytorch: whether transformers runs it on a CPU.
-        on_bodies: whether its function bodies run in a time worth waiting for: those of LshCumulation take 95 s at 4096.
+        on_bodies: whether its function bodies are worth waiting for: those of LshCumulation take 95 s at 4096.
     """
 
     family: str

@@ -57,7 +57,7 @@ def model_rows() -> Iterator[tuple[str, ...]]:
 
 
 def op_rows() -> Iterator[tuple[str, ...]]:
-    """Of every op and length: milliseconds of one call, and the ratio to its operations at the matrix product's rate."""
+    """Of every op and length: milliseconds of one call, and over its operations at the matrix product's rate."""
     for row in _json("native_ops")["rows"]:
         median = row["median_ms"]
         forms = (_milliseconds(median.get(form)) for form in ("native", "body", "PyTorch reference"))
