@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ MODELS = {
     "yoso-expectation": "YOSO, expectation",
     "yoso-lsh": "YOSO, 64 hashes of 9 bits",
 }
+PACKAGES = ("onnxruntime", "torch", "transformers")
 SUBJECTS = ("pytorch", "pytorch-compile", "onnx", "ort")
 MODEL_HEAD = (
     "model",
@@ -64,16 +66,31 @@ def op_rows() -> Iterator[tuple[str, ...]]:
         yield row["op"], str(row["tokens"]), *forms, f"{row['native_over_floor']:.2f} x"
 
 
-TABLES: dict[str, tuple[tuple[str, ...], Callable[[], Iterator[tuple[str, ...]]]]] = {
-    "full-size models": (MODEL_HEAD, model_rows),
-    "ops": (OP_HEAD, op_rows),
+@dataclass(frozen=True)
+class Table:
+    """
+    Attributes:
+        files: the results that its rows are from.
+    """
+
+    head: tuple[str, ...]
+    rows: Callable[[], Iterator[tuple[str, ...]]]
+    files: tuple[str, ...]
+
+
+TABLES = {
+    "full-size models": Table(MODEL_HEAD, model_rows, tuple(f"bench_{name}" for name in MODELS)),
+    "ops": Table(OP_HEAD, op_rows, ("native_ops",)),
 }
 
 
-def table(name: str) -> str:
-    head, rows = TABLES[name]
-    lines = [head, ("---",) * len(head), *rows()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def block(name: str) -> str:
+    """A table in Markdown, and what it was measured on."""
+    table = TABLES[name]
+    lines = [table.head, ("---",) * len(table.head), *table.rows()]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    measured = "; ".join(dict.fromkeys(map(_measured, table.files)))
+    return f"{text}\n\nMeasured on: {measured}."
 
 
 def with_tables(text: str) -> str:
@@ -81,14 +98,20 @@ def with_tables(text: str) -> str:
     for name in TABLES:
         begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
         before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table(name)}\n{end}{rest.split(end)[1]}"
+        text = f"{before}{begin}\n{block(name)}\n{end}{rest.split(end)[1]}"
     return text
 
 
-def machine(name: str) -> str:
+def _measured(name: str) -> str:
     """What a result was measured on, in a line."""
     found = _json(name)
-    return f"{found['machine']['processor']}, {found['machine']['cores']} cores, commit {found['commit'][:7]}"
+    versions = ", ".join(
+        f"{package} {found['versions'][package]}" for package in ("onnxruntime", "torch", "transformers")
+    )
+    return (
+        f"{found['machine']['processor']} ({found['instruction_set']}), {found['machine']['cores']} cores, {versions}, "
+        f"commit {found['commit'][:7]}"
+    )
 
 
 def _json(name: str) -> Any:
@@ -112,7 +135,7 @@ def main() -> None:
         README.write_text(with_tables(README.read_text()))
     else:
         for name in TABLES:
-            print(table(name), "\n")
+            print(block(name), "\n")
 
 
 if __name__ == "__main__":
