@@ -32,7 +32,7 @@ def readable(name: str) -> str:
     if shutil.which("c++filt") is None:
         return name
     whole = subprocess.run(["c++filt", name], capture_output=True, text=True, check=True).stdout.strip()
-    return re.sub(r"\(anonymous namespace\)::|lat::|^void |\([A-Z][A-Za-z:]*\)", "", whole).split("(")[0]
+    return re.sub(r"\(anonymous namespace\)::|^void |\((?:lat::)?[A-Z]\w*\)(?=\d)|lat::", "", whole).split("(")[0]
 
 
 def resources(library: Path) -> list[dict[str, Any]]:

@@ -19,9 +19,9 @@ struct MmaAttentionShape {
   static constexpr int kRowTiles = kHeadSize == 128 || kRowsOf == RowsOf::list ? 1 : 2;
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
-  static constexpr int kSteps = kHeadSize / 16;                                     // of a score's sum
-  static constexpr int kChunks = kHeadSize / 8;                                     // of 16 bytes in a row
-  static constexpr int kKeyColumns = kTileKeys / 8, kValueColumns = kHeadSize / 8;  // of 8, as sums lie in registers
+  static constexpr int kSteps = kHeadSize / 16;        // of a score's sum
+  static constexpr int kChunks = kHeadSize / 8;        // of 16 bytes in a row
+  static constexpr int kValueColumns = kHeadSize / 8;  // of 8, as sums lie in registers
   static constexpr uint32_t kRowBytes = 2 * kHeadSize, kTileBytes = kTileKeys * kRowBytes;
   static constexpr int kSharedBytes = static_cast<int>(kRows * kRowBytes + 4 * kTileBytes);
 };
@@ -50,38 +50,38 @@ class MmaRows {
     }
   }
 
-  // `seen(row)` gives the keys that row `row` of the warp sees, as bits; it is asked where `some` rows do not see all,
-  // once for all rows where they see the `same`.
-  template <class Seen>
+  // The first 16 * kGroups keys of a tile; there are no others. `seen(row)` gives the keys that row `row` of the warp
+  // sees, as bits; it is asked where `some` rows do not see all, once for all rows where they see the `same`.
+  template <int kGroups, class Seen>
   __device__ __forceinline__ void add(uint32_t keys, uint32_t values, float scale_log2, bool some, bool same,
                                       Seen seen) {
-    float score[Shape::kRowTiles][Shape::kKeyColumns][4];
-    multiply_keys(score, keys);
+    float score[Shape::kRowTiles][2 * kGroups][4];
+    multiply_keys<kGroups>(score, keys);
     if (some) {
       if (same) {
         const uint64_t bits = seen(0);
 #pragma unroll
-        for (int row = 0; row < 2 * Shape::kRowTiles; ++row) hide(score[row / 2], row % 2, bits);
+        for (int row = 0; row < 2 * Shape::kRowTiles; ++row) hide<kGroups>(score[row / 2], row % 2, bits);
       } else {
 #pragma unroll
         for (int row = 0; row < 2 * Shape::kRowTiles; ++row)
-          hide(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
+          hide<kGroups>(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
       }
     }
-    uint32_t weight[Shape::kRowTiles][kTileKeys / 16][4];
+    uint32_t weight[Shape::kRowTiles][kGroups][4];
 #pragma unroll
     for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) weigh(score[tile], tile, half, scale_log2);
+      for (int half = 0; half < 2; ++half) weigh<kGroups>(score[tile], tile, half, scale_log2);
         // Sums of 16 x 8 for keys 16 s and on, and 16 s + 8 and on, lie as a left operand of 16 x 16 must.
 #pragma unroll
-      for (int step = 0; step < kTileKeys / 16; ++step)
+      for (int step = 0; step < kGroups; ++step)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
           weight[tile][step][i] =
               pack<Element>(score[tile][2 * step + i / 2][2 * (i % 2)], score[tile][2 * step + i / 2][2 * (i % 2) + 1]);
     }
-    add_values(weight, values);
+    add_values<kGroups>(weight, values);
   }
 
   // Rows as they are stored, to the warp's part of shared memory; those of `attend` that are 0 become zeros.
@@ -107,17 +107,17 @@ class MmaRows {
   }
 
  private:
-  __device__ __forceinline__ void multiply_keys(float (&score)[Shape::kRowTiles][Shape::kKeyColumns][4],
-                                                uint32_t keys) const {
+  template <int kGroups>
+  __device__ __forceinline__ void multiply_keys(float (&score)[Shape::kRowTiles][2 * kGroups][4], uint32_t keys) const {
     const Place place = place_by_rows(lane_of_warp());
     keys += swizzled<kHeadSize>(place.row, place.chunk);
 #pragma unroll
     for (int tile = 0; tile < Shape::kRowTiles; ++tile)
 #pragma unroll
-      for (int column = 0; column < Shape::kKeyColumns; ++column)
+      for (int column = 0; column < 2 * kGroups; ++column)
 #pragma unroll
         for (int i = 0; i < 4; ++i) score[tile][column][i] = 0.0f;
-    constexpr int kPairs = Shape::kKeyColumns / 2;
+    constexpr int kPairs = kGroups;
     uint32_t key[2][4];  // the next ones are on their way while these are multiplied
     load_matrices(key[0], keys);
 #pragma unroll
@@ -133,21 +133,23 @@ class MmaRows {
     }
   }
 
-  __device__ __forceinline__ void hide(float (&score)[Shape::kKeyColumns][4], int half, uint64_t seen) const {
+  template <int kGroups>
+  __device__ __forceinline__ void hide(float (&score)[2 * kGroups][4], int half, uint64_t seen) const {
     seen >>= sum_column(lane_of_warp(), 0);
     const uint32_t low = static_cast<uint32_t>(seen), high = static_cast<uint32_t>(seen >> 32);
 #pragma unroll
-    for (int column = 0; column < Shape::kKeyColumns; ++column)
+    for (int column = 0; column < 2 * kGroups; ++column)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         if (((column < 4 ? low : high) & 1u << (column % 4 * 8 + i)) == 0) score[column][2 * half + i] = -INFINITY;
   }
 
   // Scores of one row become weights, and what is already summed is set against the new largest score.
-  __device__ __forceinline__ void weigh(float (&score)[Shape::kKeyColumns][4], int tile, int half, float scale_log2) {
+  template <int kGroups>
+  __device__ __forceinline__ void weigh(float (&score)[2 * kGroups][4], int tile, int half, float scale_log2) {
     float largest = largest_[tile][half];
 #pragma unroll
-    for (int column = 0; column < Shape::kKeyColumns; ++column)
+    for (int column = 0; column < 2 * kGroups; ++column)
       largest = fmaxf(largest, fmaxf(score[column][2 * half], score[column][2 * half + 1]));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 2));
@@ -157,7 +159,7 @@ class MmaRows {
     largest_[tile][half] = largest;
     float total = 0.0f;
 #pragma unroll
-    for (int column = 0; column < Shape::kKeyColumns; ++column)
+    for (int column = 0; column < 2 * kGroups; ++column)
 #pragma unroll
       for (int i = 2 * half; i < 2 * half + 2; ++i) {
         score[column][i] = exp2_fast(fmaf(score[column][i], scale_log2, -against));
@@ -170,11 +172,11 @@ class MmaRows {
       for (int i = 2 * half; i < 2 * half + 2; ++i) context_[tile][column][i] *= before;
   }
 
-  __device__ __forceinline__ void add_values(const uint32_t (&weight)[Shape::kRowTiles][kTileKeys / 16][4],
-                                             uint32_t values) {
+  template <int kGroups>
+  __device__ __forceinline__ void add_values(const uint32_t (&weight)[Shape::kRowTiles][kGroups][4], uint32_t values) {
     const Place place = place_by_columns(lane_of_warp());
     values += swizzled<kHeadSize>(place.row, place.chunk);
-    constexpr int kPairs = Shape::kValueColumns / 2, kSteps = kTileKeys / 16;
+    constexpr int kPairs = Shape::kValueColumns / 2, kSteps = kGroups;
     uint32_t value[2][4];
     load_matrices_transposed(value[0], values);
 #pragma unroll
@@ -306,10 +308,14 @@ __global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowsOf>::kThread
                                 : cover_of(tile, own_first, own_first + Shape::kRowsOfWarp - 1, task.window);
         if (attend != 0 && cover != Cover::none) {
           const uint32_t keys = tiles + stage * 2 * Shape::kTileBytes;
-          rows.add(keys, keys + Shape::kTileBytes, task.scale_log2, cover == Cover::part || tile.keys != kAllKeys,
-                   cover == Cover::full, [&](int row) {
-                     return cover == Cover::full ? tile.keys : keys_seen(tile, own_first + row, task.window);
-                   });
+          const bool all = cover == Cover::full;
+          const auto seen = [&](int row) { return all ? tile.keys : keys_seen(tile, own_first + row, task.window); };
+          // The few globals that most inputs have need not cost a whole tile.
+          if (kRowsOf == RowsOf::sequence && tile.listed && tile.keys <= 0xffff)
+            rows.template add<1>(keys, keys + Shape::kTileBytes, task.scale_log2, true, true, seen);
+          else
+            rows.template add<kTileKeys / 16>(keys, keys + Shape::kTileBytes, task.scale_log2,
+                                              !all || tile.keys != kAllKeys, all, seen);
         }
         // The copy of the following tile is here, and no warp reads this one any more.
         wait_for_copies();
