@@ -104,7 +104,7 @@ def test_a_narrow_terminal_keeps_what_is_judged(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "p99 abs" in printed(capsys, [row(1)])
-    monkeypatch.setattr("lat_export.console.PIPED_WIDTH", 85)
+    monkeypatch.setattr("lat_export.console.terminal.PIPED_WIDTH", 85)
     text = printed(capsys, [row(1)])
     assert "p99 abs" not in text
     assert "relative L2" in text

@@ -100,10 +100,10 @@ def longformer_mask(op: str, layer: int, write: Write) -> Mutation:
 
 
 def globals_local(layer: int) -> Mutation:
-    """One layer without global attention: its mask has no 2, and its global rows are those of the window."""
+    """One layer without global attention: its masks have no 2, so what were global rows are those of the window."""
     return m.together(
         longformer_mask("BandedWindowAttention", layer, NO_GLOBAL),
-        m.output_bypassed(nth("Where", layer + 1), nth("BandedWindowAttention", layer)),  # the first makes the mask
+        longformer_mask("GlobalTokenAttention", layer, NO_GLOBAL),
     )
 
 
