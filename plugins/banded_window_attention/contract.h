@@ -22,19 +22,9 @@ struct BandedWindowAttention {
   }
 
   static lat_banded_window_attention_args args(const KernelCall& call) {
-    lat_banded_window_attention_args args{};
-    args.batch = call.size('B');
-    args.tokens = call.size('N');
-    args.width = call.size('E');
-    args.num_heads = call.size('H');
+    auto args = attention_args<lat_banded_window_attention_args>(call);
     args.window = call.size('W');
     args.scale = call.real(2);
-    args.dtype = call.dtype;
-    args.query = call.rows(0);
-    args.key = call.rows(1);
-    args.value = call.rows(2);
-    args.attention_mask = call.integers(3);
-    args.output = call.output_rows();
     return args;
   }
 };

@@ -106,6 +106,23 @@ struct KernelCall {
   lat_rows rows_at(const void* data) const { return {const_cast<void*>(data), size('N') * size('E'), size('E')}; }
 };
 
+// The arguments that ops over query, key, value and a token mask, their first four inputs, have in common.
+template <class Args>
+Args attention_args(const KernelCall& call) {
+  Args args{};
+  args.batch = call.size('B');
+  args.tokens = call.size('N');
+  args.width = call.size('E');
+  args.num_heads = call.size('H');
+  args.dtype = call.dtype;
+  args.query = call.rows(0);
+  args.key = call.rows(1);
+  args.value = call.rows(2);
+  args.attention_mask = call.integers(3);
+  args.output = call.output_rows();
+  return args;
+}
+
 // An op on CUDA devices: its contract and its kernel's two entries (kernel_abi.h).
 struct CudaOp {
   const char* name;

@@ -24,19 +24,9 @@ struct FullAttention {
   }
 
   static lat_full_attention_args args(const KernelCall& call) {
-    lat_full_attention_args args{};
-    args.batch = call.size('B');
-    args.tokens = call.size('N');
-    args.width = call.size('E');
-    args.num_heads = call.size('H');
+    auto args = attention_args<lat_full_attention_args>(call);
     args.taps = call.size('K');
-    args.dtype = call.dtype;
-    args.query = call.rows(0);
-    args.key = call.rows(1);
-    args.value = call.rows(2);
-    args.attention_mask = call.integers(3);
     args.conv_weight = call.data(4);
-    args.output = call.output_rows();
     return args;
   }
 };

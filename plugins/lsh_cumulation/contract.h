@@ -26,20 +26,10 @@ struct LshCumulation {
   }
 
   static lat_lsh_cumulation_args args(const KernelCall& call) {
-    lat_lsh_cumulation_args args{};
-    args.batch = call.size('B');
-    args.tokens = call.size('N');
-    args.width = call.size('E');
-    args.num_heads = call.size('H');
+    auto args = attention_args<lat_lsh_cumulation_args>(call);
     args.num_hash = call.size('R');
     args.hash_code_len = call.size('T');
-    args.dtype = call.dtype;
-    args.query = call.rows(0);
-    args.key = call.rows(1);
-    args.value = call.rows(2);
-    args.attention_mask = call.integers(3);
     args.projection = call.data(4);
-    args.output = call.output_rows();
     return args;
   }
 };

@@ -26,21 +26,11 @@ struct NystromAttention {
   }
 
   static lat_nystrom_attention_args args(const KernelCall& call) {
-    lat_nystrom_attention_args args{};
-    args.batch = call.size('B');
-    args.tokens = call.size('N');
-    args.width = call.size('E');
-    args.num_heads = call.size('H');
+    auto args = attention_args<lat_nystrom_attention_args>(call);
     args.num_landmarks = call.size('L');
     args.per_head_init = static_cast<int32_t>(call.integer(2));
     args.taps = call.size('K');
-    args.dtype = call.dtype;
-    args.query = call.rows(0);
-    args.key = call.rows(1);
-    args.value = call.rows(2);
-    args.attention_mask = call.integers(3);
     args.conv_weight = call.data(4);
-    args.output = call.output_rows();
     return args;
   }
 };
