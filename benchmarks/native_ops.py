@@ -29,6 +29,7 @@ import onnxruntime
 import torch
 
 from lat_export import native
+from lat_export.bench.quiet import settle
 from lat_export.environment import provenance
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS, OPSET_VERSION
 from lat_export.ops.contract import PLUGIN_ATTRIBUTES
@@ -167,6 +168,7 @@ def interleaved(runs: dict[str, Callable[[], Any]], repeat: int) -> dict[str, li
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(repeat + 1):
         for name, run in runs.items():
+            settle(os.getpid())  # PyTorch's threads spin on after a run
             started = time.perf_counter()
             run()
             if round_number:

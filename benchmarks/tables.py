@@ -32,6 +32,7 @@ MODEL_HEAD = (
     "torch.compile",
     "function bodies",
     "native ops",
+    "of it attention",
     "against the fastest PyTorch",
     "against the floor",
     "above weights",
@@ -52,6 +53,7 @@ def model_rows() -> Iterator[tuple[str, ...]]:
                 title,
                 str(point["tokens"]),
                 *(_seconds(rows.get(subject)) for subject in SUBJECTS),
+                _attention(ort["ops"]),
                 spread if compared else "-",
                 f"{ort['over_floor']:.2f} x",
                 f"{ort['above_weights_bytes'] / 1e6:.0f} MB",
@@ -122,6 +124,12 @@ def _seconds(row: dict[str, Any] | None) -> str:
     if row is None:
         return "-"
     return "does not run" if row["error"] else f"{row['latency']['median']:.2f} s"
+
+
+def _attention(ops: list[dict[str, Any]]) -> str:
+    """Time and share of each of our ops in the further run that has the profile."""
+    ours = ((op["op"].removeprefix("lat::"), op) for op in ops if op["op"].startswith("lat::"))
+    return ", ".join(f"{name} {op['ms']:.0f} ms, {op['share']:.1%}" for name, op in ours)
 
 
 def _milliseconds(value: float | None) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from lat_export.bench.child import Child, ChildError, Job, cpu_seconds
+from lat_export.bench.child import Child, ChildError, Job
+from lat_export.bench.quiet import cpu_seconds
 from lat_export.bench.subjects.gemm import product_model
 from lat_export.bench.sweep import Point, point_inputs
 from lat_export.types import Signature

@@ -13,13 +13,11 @@ import torch
 from native import cuda_abi
 from native.c_abi import Rows, banded_arguments, global_arguments
 from native.cuda_abi import Device, Guarded
+from native.cuda_checks import DTYPES, HEAD_SIZES, cast
 from native.longformer_cuda_checks import (
-    DTYPES,
-    HEAD_SIZES,
     MASKS,
     banded_attributes,
     banded_inputs,
-    cast,
     check_banded,
     check_global,
     global_inputs,

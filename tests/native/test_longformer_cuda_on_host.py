@@ -4,56 +4,20 @@ compiler for the GPU are not."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from ctypes import c_int32, c_uint32
-from pathlib import Path
-
 import pytest
 import torch
-from native.cuda_abi import ROOT, Device
+from native.cuda_abi import Device
+from native.cuda_checks import HEAD_SIZES, cast
+from native.cuda_on_host import play
 from native.longformer_cuda_checks import (
-    HEAD_SIZES,
     banded_attributes,
     banded_inputs,
-    cast,
     check_banded,
     check_global,
     global_inputs,
 )
 
-PLUGINS = ROOT / "plugins"
-HEADERS = [Path(path) for path in (os.environ.get("CUDA_HOME", "/usr/local/cuda"), "/usr/include") if path]
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
-
-
-@pytest.fixture(scope="session")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
-    include = next((path / "include" for path in HEADERS if (path / "include/cuda_runtime_api.h").is_file()), None)
-    compiler = shutil.which("c++")
-    if include is None or compiler is None:
-        pytest.skip("no C++ compiler, or no headers of CUDA (CUDA_HOME/include/cuda_runtime_api.h)")
-    folder = tmp_path_factory.mktemp("cuda_on_host")
-    flags = ["-std=gnu++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wno-unknown-pragmas", "-Icuda_on_host", "-I."]
-    flags += ["-isystem", str(include), "-include", "cuda_on_host/device.h"]
-    sources = ["common/cuda_entry.cpp", "common/arguments.cpp", "cuda_on_host/runtime.cpp"]
-    sources += ["banded_window_attention/kernel_cuda.cu", "global_token_attention/kernel_cuda.cu"]
-    objects = [str(folder / f"{at}.o") for at in range(len(sources))]
-    running = [
-        subprocess.Popen([compiler, *flags, "-x", "c++", "-c", source, "-o", made], cwd=PLUGINS)
-        for source, made in zip(sources, objects, strict=True)
-    ]
-    assert [process.wait() for process in running] == [0] * len(running)
-    library = folder / "liblat_cuda_on_host.so"
-    subprocess.run([compiler, "-shared", *objects, "-o", str(library)], check=True)
-    made = Device.load(library, "cpu")
-    made.library.lat_on_host.argtypes = (c_int32, c_uint32)
-    return made
-
-
-def play(device: Device, late_copies: int, seed: int = 1) -> None:
-    device.library.lat_on_host(late_copies, seed)
 
 
 @pytest.mark.parametrize("late_copies", [0, 1])

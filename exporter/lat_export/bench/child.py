@@ -8,16 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lat_export
+from lat_export.bench.quiet import settle
 from lat_export.errors import LatExportError
 
-# A process is quiet when it computed less than `QUIET_S` within `WATCHED_S`.
-WATCHED_S, QUIET_S, LONGEST_WAIT_S = 0.005, 0.0005, 2.0
 LAST_LINES = 3
 
 
@@ -97,12 +95,7 @@ class Child:
 
     def settle(self) -> None:
         """Wait until none of its threads spins: only one subject is to compute at a time."""
-        until = time.monotonic() + LONGEST_WAIT_S
-        while time.monotonic() < until:
-            before = cpu_seconds(self.pid)
-            time.sleep(WATCHED_S)
-            if cpu_seconds(self.pid) - before < QUIET_S:
-                return
+        settle(self.pid)
 
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -138,14 +131,3 @@ class Child:
             return ChildError(f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else ""))
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         return ChildError(f"ended with exit code {code}: " + " / ".join(lines[-LAST_LINES:]))
-
-
-def cpu_seconds(pid: int) -> float:
-    """What all threads of a process have computed so far; 0 where the system does not tell."""
-    total = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        try:
-            total += int(path.read_text().split()[0])
-        except (OSError, IndexError, ValueError):
-            continue
-    return total / 1e9
