@@ -11,7 +11,8 @@ DEMO := demo
 # The machine with a GPU has a Python with torch, nvcc, and no lat-export: nothing is installed there.
 GPU_PYTHON ?= python3
 CUDA_ARCHS ?= native
-GPU_LIBRARY := build/cuda/liblat_cuda.so
+# Which of benchmarks/gpu; BENCH_ARGS are the options of one.
+GPU_BENCH ?= $(filter-out race,$(basename $(notdir $(wildcard benchmarks/gpu/*.py))))
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -q tests/gpu
 
 .PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
@@ -57,7 +58,9 @@ gpu-test: gpu-library
 	done
 
 gpu-bench: gpu-library
-	PYTHONPATH=exporter:tests:benchmarks $(GPU_PYTHON) benchmarks/gpu_banded.py $(BENCH_ARGS)
+	for bench in $(GPU_BENCH); do \
+	  PYTHONPATH=exporter:tests:benchmarks/gpu $(GPU_PYTHON) benchmarks/gpu/$$bench.py $(BENCH_ARGS) || exit 1; \
+	done
 
 check: $(READY)
 	$(BIN)/ruff check .

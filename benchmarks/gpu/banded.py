@@ -1,41 +1,28 @@
 """Times the CUDA kernels of the Longformer ops against what PyTorch has, on a machine with an NVIDIA GPU.
 
-    make gpu-bench        (or: PYTHONPATH=exporter:tests:benchmarks python benchmarks/gpu_banded.py --tokens 4096)
+    make gpu-bench GPU_BENCH=banded BENCH_ARGS="--tokens 4096"
 
 Contenders, with the same mask and each checked against ours before it is timed: FlexAttention compiled with its block
 mask made beforehand, scaled_dot_product_attention with a mask of N x N where that fits, and, where transformers is
 importable, its LongformerSelfAttention in eager mode against three Linear layers and both ops. Every round runs all
 contenders in turn, all but transformers' module from CUDA graphs; medians count. TFLOP/s are of the band's own pairs of
 row and key; bytes are of query, key, value and output, once. Both are set against rates measured in the same run.
-Needs liblat_cuda.so (make gpu-library) and torch; nothing of lat-export has to be installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
-import statistics
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from native.c_abi import Rows, banded_arguments, global_arguments
-from native.cuda_abi import Device, Guarded, library_path
+from native.c_abi import banded_arguments, global_arguments
+from native.cuda_abi import Device
+from race import DTYPES, Run, ceilings, loaded, ours, race, write
 
-ROOT = Path(__file__).resolve().parent.parent
 HEADS, HEAD_SIZE = 12, 64
 WIDTH = HEADS * HEAD_SIZE
-ROUNDS, CALLS = 7, 10
-SIDE = 8192  # of the matrix product that gives the rate of reference
 LARGEST_MASK_BYTES = 2**30  # of SDPA's mask
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-
-Run = Callable[[], Any]
 
 
 def token_mask(batch: int, tokens: int, globals_of_row: int, padding: bool) -> torch.Tensor:
@@ -58,18 +45,6 @@ def pairs(mask: torch.Tensor, window: int) -> int:
     last, first = (at + window + 1).clamp(max=mask.shape[1]), (at - window).clamp(min=0)
     seen = before[:, last] - before[:, first] + (mask == 2).sum(1, keepdim=True)
     return int(seen[mask == 1].sum())
-
-
-def ours(device: Device, arguments: Any, output: torch.Tensor) -> Run:
-    workspace = Guarded("cuda", device.workspace_bytes(arguments))
-    arguments.output = Rows.of(output)
-
-    def run() -> torch.Tensor:
-        code, message = device.enqueue(arguments, workspace.data.data_ptr())
-        assert code == 0, message
-        return output
-
-    return run
 
 
 def heads(rows: torch.Tensor) -> torch.Tensor:
@@ -166,57 +141,6 @@ def layer(device: Device, module: Any, hidden: torch.Tensor, mask: torch.Tensor,
     return run
 
 
-def captured(run: Run) -> Run:
-    """CALLS calls as one graph."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(CALLS):
-            run()
-    return graph.replay
-
-
-def in_turn(run: Run) -> Run:
-    return lambda: [run() for _ in range(CALLS)]
-
-
-def time_ms(run: Run) -> float:
-    """Of one of CALLS calls."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / CALLS
-
-
-def race(contenders: dict[str, Run]) -> dict[str, dict[str, Any]]:
-    ready = {}
-    for name, run in contenders.items():
-        for _ in range(3):
-            run()
-        torch.cuda.synchronize()
-        # transformers' module asks the device which rows are global: no graph can hold it.
-        ready[name] = in_turn(run) if name == "transformers_layer" else captured(run)
-        ready[name]()
-    rounds: dict[str, list[float]] = {name: [] for name in ready}
-    for _ in range(ROUNDS):
-        for name, run in ready.items():
-            rounds[name].append(time_ms(run))
-    return {name: {"ms": statistics.median(ms), "rounds_ms": ms} for name, ms in rounds.items()}
-
-
-def ceilings(dtype: torch.dtype) -> dict[str, float]:
-    """Measured rates: of a matrix product on random numbers, and of a copy, bytes read plus written."""
-    left, right = (torch.randn(SIDE, SIDE, device="cuda").to(dtype) for _ in range(2))
-    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    timed = race({"product": lambda: left @ right, "copy": lambda: target.copy_(source)})
-    return {
-        "matmul_tflops": 2 * SIDE**3 / timed["product"]["ms"] / 1e9,
-        "copy_gb_per_s": 2 * source.nbytes / timed["copy"]["ms"] / 1e6,
-    }
-
-
 def difference(output: torch.Tensor, other: torch.Tensor, mask: torch.Tensor) -> float:
     """Relative, over the rows that attend."""
     rows = mask == 1
@@ -246,7 +170,8 @@ def measure(device: Device, dtype: torch.dtype, case: dict[str, Any], rates: dic
         contenders["lat_layer"] = layer(device, module[0], query, mask, window)
         rows = contenders["lat_layer"](), module[1]()
         result["difference_layer"] = difference(*rows, mask)
-    result["times"] = race(contenders)
+    # transformers' module asks the device which rows are global: no graph can hold it.
+    result["times"] = race(contenders, uncaptured=("transformers_layer",))
     ms = {name: one["ms"] for name, one in result["times"].items()}
     flops = 4 * pairs(mask, window) * WIDTH
     result["tflops"] = flops / ms["lat"] / 1e9
@@ -259,27 +184,6 @@ def measure(device: Device, dtype: torch.dtype, case: dict[str, Any], rates: dic
     return result
 
 
-def commit() -> str:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return os.environ.get("LAT_COMMIT", "unknown")
-    return done.stdout.strip() or os.environ.get("LAT_COMMIT", "unknown")
-
-
-def machine() -> dict[str, Any]:
-    gpu = torch.cuda.get_device_properties(0)
-    return {
-        "gpu": gpu.name,
-        "multiprocessors": gpu.multi_processor_count,
-        "compute_capability": f"{gpu.major}.{gpu.minor}",
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "python": sys.version.split()[0],
-        "commit": commit(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
@@ -289,14 +193,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp16")
     parser.add_argument("--padding", action="store_true", help="rows of the batch of different lengths")
     arguments = parser.parse_args()
-    path = library_path()
-    if path is None or not torch.cuda.is_available():
-        sys.exit("error: no liblat_cuda.so (make gpu-library), or no NVIDIA GPU on this machine")
-    device, dtype = Device.load(path), DTYPES[arguments.dtype]
+    device, dtype = loaded(), DTYPES[arguments.dtype]
     rates = ceilings(dtype)
     print(f"{rates['matmul_tflops']:.0f} TFLOP/s of matrix product, {rates['copy_gb_per_s']:.0f} GB/s of copy")
     results = []
-    folder = Path(os.environ.get("OUT", ROOT / "benchmarks" / "results"))
     for batch, tokens, window, count in itertools.product(
         arguments.batch, arguments.tokens, arguments.window, arguments.globals
     ):
@@ -312,9 +212,8 @@ def main() -> None:
             flush=True,
         )
         # What was measured so far survives a run that is cut short.
-        written = {"machine": machine(), "dtype": arguments.dtype, "ceilings": rates, "cases": results}
-        name = f"gpu_banded_{arguments.dtype}{'_padding' if arguments.padding else ''}.json"
-        (folder / name).write_text(json.dumps(written, indent=1) + "\n")
+        written = {"dtype": arguments.dtype, "ceilings": rates, "cases": results}
+        write(f"banded_{arguments.dtype}{'_padding' if arguments.padding else ''}", written)
 
 
 if __name__ == "__main__":
