@@ -13,6 +13,8 @@ GPU_PYTHON ?= python3
 CUDA_ARCHS ?= native
 # Which of benchmarks/gpu; BENCH_ARGS are the options of one.
 GPU_BENCH ?= $(filter-out race,$(basename $(notdir $(wildcard benchmarks/gpu/*.py))))
+LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
+export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -q tests/gpu
 
 .PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
@@ -46,10 +48,10 @@ sanitize:
 
 gpu-library:
 	cmake -S plugins -B build/cuda -G Ninja -DLAT_WITHOUT_ORT=ON -DLAT_FETCH_HEADERS=OFF "-DLAT_CUDA_ARCHS=$(CUDA_ARCHS)"
-	cmake --build build/cuda --target lat_cuda
+	cmake --build build/cuda --target lat_contents
 
 # On a machine with an NVIDIA GPU: the kernels against float64, then fewer cases under the compute sanitizer. torch's
-# allocator would hide what is read or written beside a tensor.
+# allocator would hide what is read or written beside a tensor. What passed, and where, goes to $$OUT/gpu_runs.json.
 gpu-test: gpu-library
 	PYTHONPATH=exporter:tests $(GPU_PYTHON) $(GPU_PYTEST)
 	for tool in memcheck racecheck; do \

@@ -1,31 +1,74 @@
-"""Registers, stack and shared memory of every CUDA kernel in a library, arch by arch. A stack means spilled registers.
+"""Registers, spills and shared memory of every CUDA kernel on every architecture, as ptxas tells when it compiles them.
 
-    python benchmarks/cuda_resources.py build/plugins/liblat_cuda.so --out build/plugins/resources.json
+    python benchmarks/cuda_resources.py --arch all --out benchmarks/results/cuda_resources.json
 
-Needs cuobjdump: of the CUDA toolkit, or of an installed Triton. Ends with 1 where a kernel has a stack.
+Builds liblat_cuda.so anew in a folder of its own; needs cmake, ninja and nvcc, and no GPU. Ends with 1 where a kernel
+spills registers or has a stack.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from lat_export.environment import provenance
+from lat_export.native.building import for_cuda
+
+SOURCES = Path(__file__).resolve().parent.parent / "plugins"
 
 
-def cuobjdump() -> str:
-    found = shutil.which("cuobjdump") or shutil.which("cuobjdump", path="/usr/local/cuda/bin")
-    triton = importlib.util.find_spec("triton")
-    if found is None and triton is not None and triton.origin is not None:
-        found = shutil.which("cuobjdump", path=str(Path(triton.origin).parent / "backends" / "nvidia" / "bin"))
-    if found is None:
-        sys.exit("error: no cuobjdump on the PATH, in /usr/local/cuda/bin or in Triton\n\nhint: pip install triton")
-    return found
+@dataclass(frozen=True)
+class Kernel:
+    """
+    Attributes:
+        stack_bytes: of a thread, in local memory.
+        shared_bytes: static ones; what a launch adds is not here.
+    """
+
+    arch: str
+    name: str
+    registers: int
+    stack_bytes: int
+    spill_store_bytes: int
+    spill_load_bytes: int
+    shared_bytes: int
+
+    @property
+    def spills(self) -> bool:
+        return bool(self.stack_bytes or self.spill_store_bytes or self.spill_load_bytes)
+
+
+def build(arch: str, folder: Path) -> tuple[Path, list[Kernel]]:
+    """liblat_cuda.so in an empty folder, and its kernels.
+
+    Raises:
+        subprocess.CalledProcessError: it does not compile; with the output.
+    """
+    options = ["-DLAT_WITHOUT_ORT=ON", "-DLAT_FETCH_HEADERS=OFF", *for_cuda(arch)]
+    configure = ["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", *options]
+    subprocess.run(configure, check=True, capture_output=True, text=True)
+    command = ["cmake", "--build", str(folder), "--target", "lat_cuda"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return folder / "liblat_cuda.so", list(kernels(done.stdout + done.stderr))
+
+
+def kernels(log: str) -> Iterator[Kernel]:
+    """What `ptxas -v` wrote: a kernel's name and architecture, then its stack and spills, then what it uses."""
+    entry = r"Compiling entry function '(?P<name>\w+)' for '(?P<arch>\w+)'"
+    stack = r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads"
+    used = r"Used (?P<registers>\d+) registers(?P<rest>[^\n]*)"
+    for found in re.finditer(f"{entry}.*?{stack}.*?{used}", log, re.DOTALL):
+        shared = re.search(r"(\d+) bytes smem", found["rest"])
+        counts = (int(found[group]) for group in ("registers", "stack", "stores", "loads"))
+        yield Kernel(found["arch"], readable(found["name"]), *counts, int(shared[1]) if shared else 0)
 
 
 def readable(name: str) -> str:
@@ -35,49 +78,24 @@ def readable(name: str) -> str:
     return re.sub(r"\(anonymous namespace\)::|^void |\((?:lat::)?[A-Z]\w*\)(?=\d)|lat::", "", whole).split("(")[0]
 
 
-def resources(library: Path) -> list[dict[str, Any]]:
-    text = subprocess.run(
-        [cuobjdump(), "--dump-resource-usage", str(library)], capture_output=True, text=True, check=True
-    ).stdout
-    arch, kernel, found = "", "", []
-    for line in text.splitlines():
-        if match := re.search(r"arch = (\w+)", line):
-            arch = match[1]
-        elif match := re.match(r"\s*Function (\S+):", line):
-            kernel = match[1]
-        elif "REG:" in line:
-            count = {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
-            found.append(
-                {
-                    "arch": arch,
-                    "kernel": readable(kernel),
-                    "registers": count["REG"],
-                    "stack_bytes": count["STACK"],
-                    "static_shared_bytes": count["SHARED"],
-                    "local_bytes": count["LOCAL"],
-                }
-            )
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", type=Path)
+    parser.add_argument("--arch", default="all", help="as lat-export plugins build has it; default all")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    found = resources(arguments.library)
-    if not found:
-        sys.exit(f"error: no kernel in {arguments.library}")
+    with tempfile.TemporaryDirectory() as folder:
+        _, found = build(arguments.arch, Path(folder))
     if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
-    for arch in sorted({one["arch"] for one in found}):
-        mine = [one for one in found if one["arch"] == arch]
-        most = max(mine, key=lambda one: one["registers"])
-        print(f"{arch}: {len(mine)} kernels, at most {most['registers']} registers ({most['kernel']})")
-    spilled = [one for one in found if one["stack_bytes"] or one["local_bytes"]]
-    for one in spilled:
-        print(f"spills: {one['arch']} {one['kernel']}: {one['stack_bytes']} bytes of stack")
-    sys.exit(1 if spilled else 0)
+        result = {**provenance(), "kernels": [asdict(kernel) for kernel in found]}
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    for arch in sorted({kernel.arch for kernel in found}, key=lambda arch: int(arch[3:])):
+        mine = [kernel for kernel in found if kernel.arch == arch]
+        most = max(mine, key=lambda kernel: kernel.registers)
+        print(f"{arch}: {len(mine)} kernels, at most {most.registers} registers ({most.name})")
+    spilled = [kernel for kernel in found if kernel.spills]
+    for kernel in spilled:
+        print(f"spills: {kernel.arch} {kernel.name}: {kernel.stack_bytes} bytes of stack")
+    sys.exit(1 if spilled or not found else 0)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import onnxruntime
 import torch
 
 from lat_export import native
-from lat_export.bench.quiet import settle
+from lat_export.bench.settling import settle
 from lat_export.environment import provenance
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS, OPSET_VERSION
 from lat_export.ops.contract import PLUGIN_ATTRIBUTES

@@ -11,8 +11,8 @@ import torch
 from native import c_abi
 
 from lat_export import native as native_ops
+from lat_export.environment import gpu_count
 from lat_export.pipeline import Exported, export
-from lat_export.targets.tensorrt_run import gpu_count
 from lat_export.types import ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,9 +9,10 @@ import subprocess
 from dataclasses import dataclass
 
 from lat_export import native
+from lat_export.environment import gpu_count
+from lat_export.errors import MissingError
 from lat_export.ops import OPS
 from lat_export.targets import TARGETS
-from lat_export.targets.tensorrt_run import gpu_count
 from lat_export.targets.tensorrt_target import TensorRTTarget
 
 # (package, what it is for, how to get it)
@@ -53,7 +54,7 @@ def examine() -> list[Finding]:
     findings += [_package(*row, required=False) for row in OPTIONAL_PACKAGES]
     findings += [_engine(target) for target in TARGETS.values() if isinstance(target, TensorRTTarget)]
     findings.append(_gpu())
-    findings.append(_native_ops())
+    findings += [_native_ops(), _cuda_kernels(), _tensorrt_plugins()]
     return findings
 
 
@@ -69,6 +70,29 @@ def _native_ops() -> Finding:
     if native.ort_library() is None:
         return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
     return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
+
+
+def _cuda_kernels() -> Finding:
+    enables = "the lat ops on a GPU in PyTorch and ONNX Runtime"
+    try:
+        native.cuda_library()
+    except MissingError as error:
+        return Finding("CUDA kernels", "missing", enables, f"{error.hint}; {error.got}")
+    found = native.plugins()
+    assert found is not None
+    return Finding("CUDA kernels", f"{len(found.cuda)} of {len(OPS)} ops, {', '.join(found.cuda_archs)}", enables)
+
+
+def _tensorrt_plugins() -> Finding:
+    enables = "the lat ops' own kernels in TensorRT engines"
+    try:
+        native.tensorrt_library()
+    except MissingError as error:
+        return Finding("TensorRT plugins", "missing", enables, str(error.got))
+    found = native.plugins()
+    assert found is not None
+    state = f"{len(found.tensorrt)} of {len(OPS)} ops, for TensorRT {found.tensorrt_major}"
+    return Finding("TensorRT plugins", state, enables)
 
 
 def _package(name: str, enables: str, advice: str, *, required: bool) -> Finding:

@@ -1,8 +1,8 @@
 """The ops as operators of PyTorch: `torch.ops.lat.<op>`, in the dispatcher like any other.
 
-On every device they compute the op's PyTorch reference, and are differentiable as that is. On the CPU another
-implementation can be put in its place for a while (`lat_export.native.kernels`), which is forward only. FakeTensors get
-shapes from the contract alone, so torch.export and torch.compile see one node, whatever runs it.
+On every device they compute the op's PyTorch reference, and are differentiable as that is. On the CPU and on CUDA
+devices another implementation can be put in its place for a while (`lat_export.native.kernels`), which is forward only.
+FakeTensors get shapes from the contract alone, so torch.export and torch.compile see one node, whatever runs it.
 
 Nothing in an export goes through here: a model's modules call the op itself (`OPS[name]`), and so does what computes
 golden tensors. A reference that could be switched to a kernel would prove nothing about that kernel.
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 Implementation = Callable[..., "torch.Tensor"]
 
-# What runs an op's CPU tensors now, by ONNX name, instead of the reference. Empty unless someone fills it.
-on_cpu: dict[str, Implementation] = {}
+# What runs an op on a device now instead of the reference: by "cpu" or "cuda", and the op's ONNX name. Empty unless
+# someone fills it.
+instead: dict[tuple[str, str], Implementation] = {}
 
 
 @cache
@@ -40,7 +41,8 @@ def define() -> Any:
     for op in OPS.values():
         library.define(schema(op))
         library.impl(op.stem, _reference(op), "CompositeExplicitAutograd")
-        library.impl(op.stem, _on_cpu(op), "CPU")
+        for device in ("cpu", "cuda"):
+            library.impl(op.stem, _on_device(op, device), device.upper())
         library.impl(op.stem, _autograd(op), "Autograd")
         torch.library.register_fake(f"{DOMAIN}::{op.stem}", _fake(op), lib=library)
     return library
@@ -62,11 +64,11 @@ def _reference(op: Op) -> Implementation:
     return compute
 
 
-def _on_cpu(op: Op) -> Implementation:
+def _on_device(op: Op, device: str) -> Implementation:
     reference = _reference(op)
 
     def compute(*inputs: torch.Tensor, **attributes: Any) -> torch.Tensor:
-        return on_cpu.get(op.name, reference)(*inputs, **attributes)
+        return instead.get((device, op.name), reference)(*inputs, **attributes)
 
     return compute
 
@@ -78,7 +80,7 @@ def _autograd(op: Op) -> Implementation:
         import torch
 
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-            if op.name in on_cpu and inputs[0].device.type == "cpu":
+            if (inputs[0].device.type, op.name) in instead:
                 raise InputError(
                     f"the native form of {DOMAIN}::{op.name} computes no gradients",
                     got=", ".join(p.name for p, t in zip(op.inputs, inputs, strict=True) if t.requires_grad),

@@ -5,6 +5,9 @@
 set(LAT_CUDA_ARCHS "" CACHE STRING "CUDA architectures: native, all, a list such as 80;90, or nothing")
 file(GLOB LAT_CUDA_SOURCES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} */kernel_cuda.cu)
 set(LAT_CUDA_LACK "")
+set(LAT_CUDA_LEAST 80)  # mma with bfloat16, cp.async
+set(LAT_CUDA_COMPILED_FOR "")  # sm_90 runs there, compute_120 is PTX
+set(LAT_CUDA_COMPILER "")
 
 # The kernels' index arithmetic runs on the host too: its tests need no CUDA.
 if(LAT_CUDA_ARCHS OR LAT_SANITIZE)
@@ -17,6 +20,13 @@ if(LAT_CUDA_ARCHS OR LAT_SANITIZE)
     add_test(NAME ${name} COMMAND ${name})
   endforeach()
 endif()
+
+foreach(arch IN LISTS LAT_CUDA_ARCHS)
+  string(REGEX MATCH "^[0-9]+" number "${arch}")
+  if(number AND number LESS LAT_CUDA_LEAST)
+    message(FATAL_ERROR "LAT_CUDA_ARCHS: got ${arch}, expected ${LAT_CUDA_LEAST} or later")
+  endif()
+endforeach()
 
 if(LAT_CUDA_ARCHS)
   include(CheckLanguage)
@@ -40,6 +50,20 @@ elseif(LAT_CUDA_ARCHS)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  set(LAT_CUDA_COMPILER "${CMAKE_CUDA_COMPILER_ID} ${CMAKE_CUDA_COMPILER_VERSION}")
+  set(named ${CMAKE_CUDA_ARCHITECTURES})
+  if(named STREQUAL "native")
+    set(named ${CMAKE_CUDA_ARCHITECTURES_NATIVE})
+  endif()
+  foreach(arch IN LISTS named)
+    string(REGEX REPLACE "-.*" "" number ${arch})
+    if(NOT arch MATCHES "-virtual$")
+      list(APPEND LAT_CUDA_COMPILED_FOR sm_${number})
+    endif()
+    if(NOT arch MATCHES "-real$")
+      list(APPEND LAT_CUDA_COMPILED_FOR compute_${number})
+    endif()
+  endforeach()
 
   add_library(lat_cuda_kernels OBJECT ${LAT_CUDA_SOURCES} common/cuda_entry.cpp)
   target_include_directories(lat_cuda_kernels PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
@@ -49,7 +73,6 @@ elseif(LAT_CUDA_ARCHS)
 
   add_library(lat_cuda SHARED $<TARGET_OBJECTS:lat_cuda_kernels> common/arguments.cpp common/cuda_library.cpp)
   target_include_directories(lat_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-  # The static runtime's symbols stay inside.
   target_link_libraries(lat_cuda PRIVATE CUDA::cudart_static)
-  target_link_options(lat_cuda PRIVATE -Wl,--exclude-libs,ALL)
+  lat_export_only(lat_cuda kernel_exports)
 endif()

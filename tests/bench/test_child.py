@@ -16,7 +16,7 @@ import pytest
 from conftest import GOLDEN
 
 from lat_export.bench.child import Child, ChildError, Job
-from lat_export.bench.quiet import cpu_seconds
+from lat_export.bench.settling import cpu_seconds
 from lat_export.bench.subjects.gemm import product_model
 from lat_export.bench.sweep import Point, point_inputs
 from lat_export.types import Signature

@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(cuda_abi.library_path() is None, reason="no liblat_cuda.so: make gpu-library"),
 ]
 
+OPS = ("banded_window_attention", "global_token_attention")
 SMALL = os.environ.get("LAT_GPU_CASES") == "small"
 LENGTHS = (1, 65, 200) if SMALL else (1, 2, 63, 64, 65, 127, 128, 129, 200, 257, 1000, 2049)
 WINDOWS = (1, 100, 2**31 - 1) if SMALL else (1, 16, 63, 64, 65, 100, 256, 2**31 - 1)

@@ -168,8 +168,8 @@ def test_kernels_may_be_nested_and_end_where_an_error_leaves_them() -> None:
     with native.kernels(threads=2):
         with pytest.raises(RuntimeError, match="on purpose"), native.kernels(threads=1):
             raise RuntimeError("on purpose")
-        assert set(torch_ops.on_cpu) == set(OPS)
-    assert not torch_ops.on_cpu
+        assert set(torch_ops.instead) == {(device, name) for device in ("cpu", "cuda") for name in OPS}
+    assert not torch_ops.instead
     reference = OPS["NystromAttention"].reference(*tensors, **options)
     assert torch.equal(torch.ops.lat.nystrom_attention(*tensors, **options), reference)
 
@@ -272,7 +272,7 @@ def test_without_a_build_the_kernels_cannot_be_switched_on(tmp_path: Path, monke
     monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(MissingError, match="native ops are missing"), native.kernels():
         pass
-    assert not torch_ops.on_cpu
+    assert not torch_ops.instead
 
 
 def test_threads_are_at_least_one() -> None:

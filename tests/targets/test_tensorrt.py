@@ -13,12 +13,13 @@ import onnx_ir as ir
 import pytest
 from conftest import FAMILY_TASKS
 
+from lat_export.environment import gpu_count
 from lat_export.errors import InputError, LatExportError, MissingError, ShapeError
 from lat_export.pipeline import Exported, export
 from lat_export.revalidation import revalidate
 from lat_export.targets import TARGETS, BuildPlan, available_target, tensorrt_run
 from lat_export.targets import tensorrt_target as shared
-from lat_export.targets.tensorrt_run import gpu_count, open_runner
+from lat_export.targets.tensorrt_run import open_runner
 from lat_export.types import ModelSpec, Range
 from lat_export.validation.report import NOT_RUN, PASSED
 

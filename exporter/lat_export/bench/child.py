@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lat_export
-from lat_export.bench.quiet import settle
+from lat_export.bench.settling import settle
 from lat_export.errors import LatExportError
 
 LAST_LINES = 3

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from lat_export.cli.options import FOLDER
 from lat_export.cli.output import print_json
 from lat_export.console import print_plugins, tell
+
+AS_BEFORE = "[default: as for the last build; at first none]"
 
 
 @click.group()
@@ -14,17 +19,25 @@ def plugins() -> None:
 
 
 @plugins.command("build")
-def plugins_build() -> None:
-    """Compile the native ops of this checkout into build/plugins; needs cmake, ninja and a C++17 compiler."""
+@click.option("--arch", metavar="native|all|none|LIST", help=f"CUDA kernels for these GPUs, as 80,90.  {AS_BEFORE}")
+@click.option("--tensorrt-include", type=FOLDER, help=f"TensorRT's headers: its plugins are built too.  {AS_BEFORE}")
+def plugins_build(arch: str | None, tensorrt_include: Path | None) -> None:
+    """Compile the native ops of this checkout into build/plugins; needs cmake, ninja and a C++17 compiler.
+
+    \b
+    lat-export plugins build
+    lat-export plugins build --arch native
+    lat-export plugins build --arch 80,90 --tensorrt-include TensorRT/include
+    """
     from lat_export.native import build
 
-    print_plugins(build(tell))
+    print_plugins(build(tell, arch, tensorrt_include))
 
 
 @plugins.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def plugins_list(as_json: bool) -> None:
-    """Show every op: its forms, element types and instruction sets, and what was left out."""
+    """Show every op: its forms, plugin fields, and whether a GPU ran it; what was built, and what was left out."""
     from lat_export.native import plugins
 
     found = plugins()
@@ -36,8 +49,16 @@ def plugins_list(as_json: bool) -> None:
 
 
 @plugins.command("path")
-def plugins_path() -> None:
-    """Print the library that SessionOptions.register_custom_ops_library takes."""
-    from lat_export.native import demand_ort_library
+@click.argument("library", type=click.Choice(("ort", "trt", "cuda", "kernels")), default="ort")
+def plugins_path(library: str) -> None:
+    """Print where a library is: ort, the default, is what SessionOptions.register_custom_ops_library takes, trt what
+    TensorRT's IPluginRegistry.loadLibrary takes; cuda and kernels have the plain C ABI."""
+    from lat_export import native
 
-    click.echo(demand_ort_library())
+    paths = {
+        "ort": native.demand_ort_library,
+        "trt": native.tensorrt_library,
+        "cuda": native.cuda_library,
+        "kernels": native.kernels_library,
+    }
+    click.echo(paths[library]())

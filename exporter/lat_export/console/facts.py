@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lat_export.console.terminal import out, size, table, whole_lines
@@ -87,23 +88,44 @@ def print_plugins(found: Plugins | None) -> None:
 
     unusable = found.unusable if found else None
 
-    def forms(name: str) -> tuple[str, str, str, str]:
-        stem = OPS[name].stem
-        if found is None or unusable or stem not in found.kernels:
-            return name, "PyTorch reference, ONNX body", "-", "-"
-        native = "onnxruntime (CPU)" if stem in found.onnxruntime else "C ABI only"
-        return name, f"PyTorch reference, ONNX body, {native}", "float32, float16, bfloat16", ", ".join(found.archs)
+    def row(name: str) -> tuple[str, str, str, str]:
+        fields = ", ".join(attribute.name for attribute in OPS[name].attributes)
+        if found is None or unusable:
+            return name, "PyTorch reference, ONNX body", fields, "-"
+        return name, ", ".join(_forms(OPS[name].stem, found)), fields, _gpu_run(OPS[name].stem, found)
 
-    out(table(("op", "forms", "native element types", "instruction sets"), (forms(name) for name in OPS)))
+    out(table(("op", "forms", "plugin fields", "on a GPU"), (row(name) for name in OPS)))
     if found is None:
         out(f"\nno native ops here: {ADVICE}")
         return
     if unusable:
         out(f"\n{found.folder}: {unusable}")
         return
-    out(f"\n{found.folder}: {found.compiler}; this processor takes {found.arch}")
+    out(f"\n{found.folder}: float32, float16, bfloat16")
+    out(f"CPU: {', '.join(found.archs)}; this processor takes {found.arch}; {found.compiler}")
+    if found.cuda:
+        out(f"CUDA: {', '.join(found.cuda_archs)}; {found.cuda_compiler}")
+    if found.tensorrt:
+        out(f"TensorRT plugins: for TensorRT {found.tensorrt_major}")
     for what, why in found.left_out.items():
         out(f"left out: {what}: {why}")
+
+
+def _forms(stem: str, found: Plugins) -> Iterator[str]:
+    yield from ("PyTorch reference", "ONNX body")
+    devices = ["CPU"] * (stem in found.kernels) + ["CUDA"] * (stem in found.cuda)
+    if devices:
+        engines = ["onnxruntime", "PyTorch"] if stem in found.onnxruntime else ["PyTorch"]
+        yield from (f"{engine} ({', '.join(devices)})" for engine in engines)
+    if stem in found.tensorrt:
+        yield "TensorRT plugin"
+
+
+def _gpu_run(stem: str, found: Plugins) -> str:
+    if stem not in found.cuda:
+        return "-"
+    run = found.gpu_runs.get(stem)
+    return f"{run['gpu']}, {run['date']}, commit {run['commit'][:7]}" if run else "never run"
 
 
 def print_findings(findings: list[Finding]) -> None:

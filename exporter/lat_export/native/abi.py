@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ABI_VERSION",
     "BAD_ARGUMENT",
+    "DEVICE_ERROR",
     "DTYPES",
     "NO_MEMORY",
     "OK",
+    "UNSUPPORTED",
     "Parallel",
     "Rows",
     "Run",
@@ -31,7 +33,7 @@ __all__ = [
 # lat_dtype, by torch's names.
 DTYPES = {"float32": 0, "float16": 1, "bfloat16": 2}
 # lat_code
-OK, BAD_ARGUMENT, NO_MEMORY = range(3)
+OK, BAD_ARGUMENT, NO_MEMORY, UNSUPPORTED, DEVICE_ERROR = range(5)
 
 
 class Status(Structure):

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
-from lat_export.errors import LatExportError, MissingError
+from lat_export.environment import gpu_count
+from lat_export.errors import InputError, LatExportError, MissingError
 from lat_export.native.library import ADVICE, BUILD, SOURCES, Plugins, folders, plugins
 
 TOOLS = ("cmake", "ninja", "c++")
+# As CMake names CUDA architectures; the kernels take instructions of sm_80.
+ARCH = re.compile(r"[1-9]\d{1,2}[af]?(-real|-virtual)?")
+LEAST_ARCH = 80
 
 
-def build(tell: Callable[[str], None]) -> Plugins:
+def build(tell: Callable[[str], None], arch: str | None = None, tensorrt_include: Path | None = None) -> Plugins:
     """Compile the checkout's `plugins/` into its `build/plugins`.
 
+    Args:
+        arch: of the CUDA kernels: `native` for this machine's GPU, `all`, `none`, or numbers with commas between, as
+            "80,90". None leaves it as it was for the last build: none, at first.
+        tensorrt_include: folder of TensorRT's headers, for its plugins. None leaves it as it was; at first the
+            environment's TENSORRT_INCLUDE_DIR and the system's own are looked at.
     Raises:
-        MissingError: no sources, or no tool to build them with.
+        InputError: no such `arch`, or no headers in `tensorrt_include`.
+        MissingError: no sources, or no tool to build them with; for CUDA no nvcc, or no GPU to be `native` to.
         LatExportError: the build failed; with the end of its output.
     """
     if not (SOURCES / "CMakeLists.txt").is_file():
@@ -27,13 +40,63 @@ def build(tell: Callable[[str], None]) -> Plugins:
             "the native ops cannot be built", got=f"no {', '.join(lacking)}", hint="apt install cmake ninja-build g++"
         )
     # A newer compiler's new warning is no reason to have no native ops; the checks in `make sanitize` are stricter.
-    lenient = "--compile-no-warning-as-error"
-    _run(["cmake", "-S", str(SOURCES), "-B", str(BUILD), "-G", "Ninja", lenient], "configure", tell)
+    options = ["--compile-no-warning-as-error"]
+    if arch is not None:
+        options += for_cuda(arch)
+    if tensorrt_include is not None:
+        if not (tensorrt_include / "NvInferRuntime.h").is_file():
+            raise InputError("no headers of TensorRT", got=tensorrt_include, expected="a folder with NvInferRuntime.h")
+        options.append(f"-DTENSORRT_INCLUDE_DIR={tensorrt_include.resolve()}")
+    _run(["cmake", "-S", str(SOURCES), "-B", str(BUILD), "-G", "Ninja", *options], "configure", tell)
     _run(["cmake", "--build", str(BUILD)], "compile", tell)
     built = plugins()
     if built is None:
         raise MissingError("the native ops were built elsewhere", got=BUILD, expected=folders()[0], hint=ADVICE)
     return built
+
+
+def nvcc() -> str | None:
+    """CUDA's compiler: what CUDACXX names, else the one on the PATH, in CUDA_HOME or in /usr/local/cuda."""
+    named = os.environ.get("CUDACXX")
+    if named:
+        return shutil.which(named)
+    homes = (os.environ.get("CUDA_HOME"), "/usr/local/cuda")
+    places = (None, *(str(Path(home) / "bin") for home in homes if home))
+    return next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
+
+
+def for_cuda(arch: str) -> list[str]:
+    """CMake's options for the CUDA kernels, of `build`'s `arch`.
+
+    Raises:
+        InputError, MissingError: as `build`.
+    """
+    if arch == "none":
+        return ["-DLAT_CUDA_ARCHS="]
+    names = arch.split(",")
+    if arch not in ("native", "all"):
+        for name in names:
+            if not ARCH.fullmatch(name) or int(re.sub(r"\D", "", name)) < LEAST_ARCH:
+                raise InputError(
+                    "no such architecture for the CUDA kernels",
+                    got=name,
+                    expected=f"native, all, none, or numbers from {LEAST_ARCH} on with commas between",
+                    hint="80,90 are A100 and H100; nvidia-smi --query-gpu=compute_cap --format=csv prints a GPU's",
+                )
+    compiler = nvcc()
+    if compiler is None:
+        raise MissingError(
+            "the CUDA kernels cannot be built",
+            got="no nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda",
+            hint="install the CUDA toolkit, 12.8 or later; CUDACXX names an nvcc that lies elsewhere",
+        )
+    if arch == "native" and gpu_count() == 0:
+        raise MissingError(
+            "no architecture to build the CUDA kernels for",
+            got="native, and no NVIDIA GPU on this machine",
+            hint="name it: --arch 90 for an H100 or H200, --arch 80,86,89 for several, --arch all",
+        )
+    return [f"-DLAT_CUDA_ARCHS={';'.join(names)}", f"-DCMAKE_CUDA_COMPILER={compiler}"]
 
 
 def _run(command: list[str], step: str, tell: Callable[[str], None]) -> None:

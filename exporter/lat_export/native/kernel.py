@@ -1,4 +1,4 @@
-"""The kernel of an op to Python: its arguments as C lays them out, and the way to them from the op's contract."""
+"""The kernels of an op to Python: their arguments as C lays them out, and the way to them from the op's contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import LatExportError, MissingError, ShapeError
-from lat_export.native.abi import BAD_ARGUMENT, DTYPES, OK, Parallel, Rows, Status, declare
+from lat_export.native import cuda
+from lat_export.native.abi import BAD_ARGUMENT, DTYPES, NO_MEMORY, OK, UNSUPPORTED, Parallel, Rows, Status, declare
 from lat_export.native.library import ADVICE, kernels_library, opened
 from lat_export.native.pool import call_with_threads
 from lat_export.ops import DOMAIN, OPS
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "torch.Tensor"]
 
+HINTS = {
+    NO_MEMORY: "a smaller batch or a shorter sequence needs less memory",
+    UNSUPPORTED: "outside of lat_export.native.kernels() the PyTorch reference runs, which takes it",
+}
+
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel of one op.
+    """The kernels of one op, for the CPU and, where it has them, for CUDA.
 
     Attributes:
         name: the op's ONNX name.
@@ -39,15 +45,20 @@ class Kernel:
     def entry(self) -> str:
         return f"lat_{OPS[self.name].stem}_cpu"
 
+    @property
+    def cuda_entry(self) -> str:
+        return f"lat_{OPS[self.name].stem}_cuda"
+
     def __call__(self, *inputs: torch.Tensor, threads: int = 1, **attributes: Any) -> torch.Tensor:
         """Compute the op natively.
 
         Args:
-            inputs: as the op's contract has them; float32, float16 or bfloat16, all alike, on the CPU. [B, N, E] inputs
-                may be slices of longer rows; of any other layout a copy is made.
-            threads: at most so many work; the bits are the same for any number.
+            inputs: as the op's contract has them; float32, float16 or bfloat16, all alike, on the CPU or on one CUDA
+                device. [B, N, E] inputs may be slices of longer rows; of any other layout a copy is made.
+            threads: of the CPU: at most so many work; the bits are the same for any number.
         Returns:
-            (B, N, E) without gaps, dtype of the inputs.
+            (B, N, E) without gaps, dtype and device of the inputs. On a CUDA device it is there when what was on the
+            current stream is done, as with any operator of PyTorch.
         Raises:
             ShapeError: a tensor that the contract or the kernel does not take.
             InputError: an attribute out of its bounds.
@@ -60,10 +71,14 @@ class Kernel:
         op.check_inputs(inputs, attributes)
         named = dict(zip((port.name for port in op.inputs), inputs, strict=True))
         _check_storage(self.name, named)
-        output = torch.empty(inputs[0].shape, dtype=inputs[0].dtype)
+        device = inputs[0].device
+        output = torch.empty(inputs[0].shape, dtype=inputs[0].dtype, device=device)
         kept, arguments = self.filled(named, output, attributes)
-        self.run(arguments, threads)
-        del kept  # the kernel read from it until here
+        if device.type == "cpu":
+            self.run(arguments, threads)
+        else:
+            self.check(cuda.run(self.cuda_entry, arguments, device))
+        del kept  # the kernel reads from it until here; what is freed of a device waits for the stream
         return output
 
     def filled(self, inputs: Tensors, output: torch.Tensor, attributes: dict[str, Any]) -> tuple[Tensors, Structure]:
@@ -98,6 +113,14 @@ class Kernel:
             entry(byref(arguments), None if parallel is None else byref(parallel), byref(status))
 
         call_with_threads(kernel, threads)
+        self.check(status)
+
+    def check(self, status: Status) -> None:
+        """
+        Raises:
+            ShapeError: what the kernel says of its arguments.
+            LatExportError: what went wrong otherwise.
+        """
         if status.code != OK:
             raise _error(self.name, status)
 
@@ -112,13 +135,16 @@ def _entry(library: Path, name: str, arguments: type[Structure]) -> Any:
 
 
 def _check_storage(op: str, inputs: Tensors) -> None:
-    """What a kernel asks beyond the contract: one float type that it has, and memory of the CPU."""
+    """What a kernel asks beyond the contract: one float type that it has, and one device."""
+    device = next(iter(inputs.values())).device
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in inputs.items()}
     (first, wanted), *_ = dtypes.items()
     for name, tensor in inputs.items():
         where = {"op": f"{DOMAIN}::{op}", "input": name}
-        if tensor.device.type != "cpu":
-            raise ShapeError("the kernels are for the CPU", got=tensor.device, expected="cpu", where=where)
+        if tensor.device.type not in ("cpu", "cuda"):
+            raise ShapeError("no kernel is for this device", got=tensor.device, expected="cpu or cuda", where=where)
+        if tensor.device != device:
+            raise ShapeError(f"another device than {first} is on", got=tensor.device, expected=device, where=where)
         if not tensor.is_floating_point():
             continue
         if dtypes[name] not in DTYPES:
@@ -135,10 +161,10 @@ def _error(op: str, status: Status) -> LatExportError:
     message = status.message.decode(errors="replace")
     what, _, facts = message.partition("got")
     got, _, expected = facts.partition("expected")
-    bad = status.code == BAD_ARGUMENT
+    bad = status.code in (BAD_ARGUMENT, UNSUPPORTED)
     return (ShapeError if bad else LatExportError)(
         f"the kernel of {DOMAIN}::{op} {'refuses its arguments' if bad else 'failed'}: {what.strip(' ,:;') or message}",
         got=got.strip(" ,:;") or None,
         expected=expected.strip(" ,:;") or None,
-        hint=None if bad else "a smaller batch or a shorter sequence needs less memory",
+        hint=HINTS.get(status.code),
     )

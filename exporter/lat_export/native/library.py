@@ -10,20 +10,24 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from lat_export.errors import MissingError
 
 FOLDER_VARIABLE = "LAT_EXPORT_PLUGINS"
 ORT_LIBRARY = "liblat_ort.so"
 KERNELS_LIBRARY = "liblat_kernels.so"
+CUDA_LIBRARY = "liblat_cuda.so"
+TENSORRT_LIBRARY = "liblat_trt.so"
 CONTENTS = "plugins.json"
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SOURCES = PACKAGE.parents[1] / "plugins"
 BUILD = PACKAGE.parents[1] / "build" / "plugins"
 ADVICE = "lat-export plugins build, in a checkout with cmake, ninja and a C++17 compiler"
+CUDA_ADVICE = "lat-export plugins build --arch native, in a checkout with cmake, ninja and nvcc 12.8 or later"
 # LAT_ABI_VERSION of plugins/common/kernel_abi.h: what `abi.py` and the files of the ops lay out.
 ABI_VERSION = 1
 
@@ -37,6 +41,11 @@ class Plugins:
         onnxruntime: those that onnxruntime can run; none where its headers were missing.
         archs: instruction sets that each kernel was compiled for.
         left_out: reason by what was not built.
+        cuda: names of the ops that have CUDA kernels in it.
+        cuda_archs: what those were compiled for: `sm_90` runs on that architecture, `compute_120` is PTX.
+        tensorrt: those of which it has TensorRT plugins.
+        tensorrt_major: of the TensorRT whose headers they were built with; "" without plugins.
+        gpu_runs: by op, where its tests last passed on a GPU: "gpu", "date" and "commit".
     """
 
     folder: Path
@@ -45,6 +54,12 @@ class Plugins:
     archs: tuple[str, ...]
     compiler: str
     left_out: dict[str, str]
+    cuda: tuple[str, ...] = ()
+    cuda_archs: tuple[str, ...] = ()
+    cuda_compiler: str = ""
+    tensorrt: tuple[str, ...] = ()
+    tensorrt_major: str = ""
+    gpu_runs: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def arch(self) -> str:
@@ -116,15 +131,13 @@ def plugins() -> Plugins | None:
     for folder in folders():
         if (folder / KERNELS_LIBRARY).is_file() and (folder / CONTENTS).is_file():
             contents = json.loads((folder / CONTENTS).read_text())
-            return Plugins(
-                folder.resolve(),
-                tuple(contents["kernels"]),
-                tuple(contents["onnxruntime"]),
-                tuple(contents["archs"]),
-                contents["compiler"],
-                contents["left_out"],
-            )
+            known = {one.name for one in fields(Plugins)}
+            return Plugins(folder.resolve(), **{k: _frozen(v) for k, v in contents.items() if k in known})
     return None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def ort_library() -> Path | None:
@@ -160,6 +173,32 @@ def kernels_library() -> Path:
     if found is None:
         raise MissingError("the native ops are missing", got=_nothing_found(KERNELS_LIBRARY), hint=ADVICE)
     return found.folder / KERNELS_LIBRARY
+
+
+def cuda_library() -> Path:
+    """The plain C ABI of the CUDA kernels.
+
+    Raises:
+        MissingError: they are not built; with the reason where there is one.
+    """
+    return _optional_library(CUDA_LIBRARY, "the CUDA kernels are missing")
+
+
+def tensorrt_library() -> Path:
+    """The TensorRT plugins.
+
+    Raises:
+        MissingError: they are not built; with the reason where there is one.
+    """
+    return _optional_library(TENSORRT_LIBRARY, "the TensorRT plugins are missing")
+
+
+def _optional_library(name: str, what: str) -> Path:
+    found = plugins()
+    if found and (found.folder / name).is_file():
+        return found.folder / name
+    why = found.left_out.get(name.removesuffix(".so")) if found else None
+    raise MissingError(what, got=why or _nothing_found(name), hint=CUDA_ADVICE)
 
 
 def _nothing_found(library: str) -> str:

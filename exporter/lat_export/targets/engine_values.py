@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export.environment import gpu_count
 from lat_export.errors import MissingError
 from lat_export.onnx_file import save
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan
 from lat_export.targets.onnx_values import OnnxValues
-from lat_export.targets.tensorrt_run import gpu_count, open_runner
+from lat_export.targets.tensorrt_run import open_runner
 from lat_export.targets.tensorrt_target import TensorRTTarget
 from lat_export.types import Signature, TensorSpec
 

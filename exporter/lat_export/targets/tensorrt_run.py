@@ -5,7 +5,6 @@ Never run so far: no machine with a GPU and these libraries was at hand when it 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export.environment import gpu_count
 from lat_export.errors import MissingError, first_line
 from lat_export.targets.contract import BuildPlan, Runner
 from lat_export.types import Signature
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
-
-
-def gpu_count() -> int:
-    """NVIDIA GPUs that the driver shows; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
 
 
 @contextmanager
