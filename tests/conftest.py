@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from native import c_abi
+from native import c_abi, cuda_on_host
+from native.cuda_abi import Device
 
 from lat_export import native as native_ops
 from lat_export.environment import gpu_count
@@ -76,3 +77,9 @@ def kernels(
     library = c_abi.load(plugins.folder / native_ops.KERNELS_LIBRARY, tmp_path_factory.mktemp("kernels"), request.param)
     assert library.lat_cpu_arch_name().decode() == request.param
     return library
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The CUDA kernels' own source, on a device that the host plays."""
+    return cuda_on_host.built()

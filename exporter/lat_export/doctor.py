@@ -79,7 +79,9 @@ def _cuda_kernels() -> Finding:
         return Finding("CUDA kernels", "missing", enables, f"{error.hint}; {error.got}")
     found = native.plugins()
     assert found is not None
-    return Finding("CUDA kernels", f"{len(found.cuda)} of {len(native.KERNELS)} ops, {', '.join(found.cuda_archs)}", enables)
+    return Finding(
+        "CUDA kernels", f"{len(found.cuda)} of {len(native.KERNELS)} ops, {', '.join(found.cuda_archs)}", enables
+    )
 
 
 def _tensorrt_plugins() -> Finding:

@@ -48,7 +48,7 @@ def test_without_headers_the_kernels_are_built_and_the_reason_is_told(without_he
     assert "no onnxruntime_cxx_api.h in ONNXRUNTIME_INCLUDE_DIR" in contents["left_out"]["liblat_ort"]
     environment = {native.FOLDER_VARIABLE: str(without_headers)}
     listed = command("plugins", "list", **environment)
-    assert "C ABI only" in listed.stdout
+    assert "ONNX body, PyTorch (CPU)" in listed.stdout
     assert "left out: liblat_ort: no onnxruntime_cxx_api.h" in listed.stdout
     path = command("plugins", "path", **environment)
     assert path.returncode == 3
@@ -154,11 +154,12 @@ def test_what_is_there_for_gpus_is_listed(plugins: native.Plugins, tmp_path: Pat
     contents["gpu_runs"] = {ops[1]: {"gpu": "NVIDIA H200", "date": "2026-12-01", "commit": "0123456789", "tests": "7"}}
     (tmp_path / native.CONTENTS).write_text(json.dumps(contents))
     environment = {native.FOLDER_VARIABLE: str(tmp_path)}
-    listed = " ".join(command("plugins", "list", **environment).stdout.split())
-    banded, other, *_ = (line for line in listed.split("PyTorch reference")[1:])
-    assert "(CPU, CUDA), TensorRT plugin num_heads, window, scale never run" in banded
-    assert "TensorRT plugin" not in other
-    assert "NVIDIA H200, 2026-12-01, commit 0123456" in other
+    listed = command("plugins", "list", **environment).stdout
+    lines = {line.split()[0]: " ".join(line.split()) for line in listed.splitlines() if line}
+    banded, other = lines["BandedWindowAttention"], lines["GlobalTokenAttention"]
+    assert "PyTorch (CPU, CUDA), TensorRT plugin num_heads, window, scale never run" in banded
+    assert "PyTorch (CPU, CUDA) num_heads, scale NVIDIA H200, 2026-12-01, commit 0123456" in other
+    assert lines["NystromAttention"].endswith("PyTorch (CPU) num_heads, num_landmarks, per_head_init -")
     assert "CUDA: sm_90, compute_120; NVIDIA 13.0.1" in listed
     assert "TensorRT plugins: for TensorRT 11" in listed
     found = {row["part"]: row["state"] for row in json.loads(command("doctor", "--json", **environment).stdout)}
