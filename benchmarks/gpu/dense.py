@@ -79,7 +79,7 @@ def run(name: str, description: str | None, measure: Measure) -> None:
         result["share_of_matmul"] = result["tflops"] / rates["matmul_tflops"]
         result["share_of_copy"] = result["gb_per_s"] / rates["copy_gb_per_s"]
         ms = {one: timed["ms"] for one, timed in result["times"].items()}
-        result["times_faster_than"] = {one: other / ms["lat"] for one, other in ms.items() if one != "lat"}
+        result["times_faster_than"] = {one: other / ms["lat"] for one, other in ms.items() if not one.startswith("lat")}
         results.append(result)
         faster = ", ".join(f"{one} {times:.2f}x" for one, times in result["times_faster_than"].items())
         print(
