@@ -59,8 +59,15 @@ struct CollisionRate {
   static constexpr bool kUnitRows = true;
   static constexpr int kMmaSteps = 1;
   static constexpr bool kKeepsPlaces = true;
-  // With 168 registers a thread three fit; of heads of 128 the shared memory holds two.
-  static constexpr int mma_blocks(int head_size) { return head_size == 128 ? 2 : 3; }
+  // Three blocks fit with 168 registers a thread, on sm_90 and sm_100: elsewhere some would be spilled, or there is
+  // shared memory for two only, as there is for heads of 128.
+  static constexpr int mma_blocks(int head_size) {
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 900 || __CUDA_ARCH__ >= 1200)
+    return head_size >= 64 ? 2 : 3;
+#else
+    return head_size == 128 ? 2 : 3;
+#endif
+  }
 
   // Rates become weights. The 9 bits that YOSO has by default need no loop.
   template <int kCount>
