@@ -1,7 +1,7 @@
 // The collision rate of two codes of T bits as the weighting of attention in one pass: (1 - acos(s) / pi)^T with s the
 // cosine of the two rows, and an output row that is divided by its L2 norm. No largest score has to be known, so
 // weights are made 16 keys at a time. A key that a row does not see needs no care: its values are zeros, and its weight
-// is finite, since its factor is 0.
+// is finite, whatever its factor.
 //
 // Cosines are products of the rows as they are stored times one over either norm, in float32: unit rows rounded to 16
 // bits would move a cosine by 1e-3, and acos is steepest where cosines are largest.
