@@ -19,6 +19,20 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+// A unit in the last place off, denormals become 0.
+__device__ __forceinline__ float sqrt_fast(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// a * b + c, brought into [0, 1]; not a number becomes 0.
+__device__ __forceinline__ float saturated_multiply_add(float a, float b, float c) {
+  float y;
+  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(y) : "f"(a), "f"(b), "f"(c));
+  return y;
+}
+
 // Addresses in shared memory are kept in 32 bits: generic pointers would take twice the registers.
 __device__ __forceinline__ uint32_t shared_address(const void* at) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(at));

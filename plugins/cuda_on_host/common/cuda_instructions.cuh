@@ -13,6 +13,12 @@ namespace lat {
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 
+inline float sqrt_fast(float x) { return std::sqrt(x); }
+inline float saturated_multiply_add(float a, float b, float c) {
+  const float sum = std::fma(a, b, c);
+  return sum > 0.0f ? (sum < 1.0f ? sum : 1.0f) : 0.0f;
+}
+
 inline uint32_t shared_address(const void* at) {
   return static_cast<uint32_t>(static_cast<const unsigned char*>(at) - on_host::shared_memory());
 }

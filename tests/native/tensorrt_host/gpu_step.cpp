@@ -2,6 +2,7 @@
 // time, so that this builds and runs, without this step, where there is none.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -11,6 +12,7 @@ namespace playing {
 namespace {
 
 constexpr int64_t kBatch = 2, kTokens = 150, kWidth = 96, kHeads = 3, kHeadSize = 32, kWindow = 9;
+constexpr int64_t kTaps = 5, kBits = 9;
 constexpr float kScale = 0.4F;
 // float32 sums of 100 terms near 1.
 constexpr double kTolerance = 1e-4;
@@ -150,6 +152,72 @@ std::vector<double> definition(const std::vector<double>& query, const std::vect
   return output;
 }
 
+// The numbers of one head of a token.
+std::size_t place_of(int64_t batch, int64_t head, int64_t token) {
+  return static_cast<std::size_t>((batch * kTokens + token) * kWidth + head * kHeadSize);
+}
+
+double product(const double* a, const double* b) {
+  double sum = 0;
+  for (int64_t at = 0; at < kHeadSize; ++at) sum += a[at] * b[at];
+  return sum;
+}
+
+// Values weighted by the T-th power of 1 - acos(cosine) / pi, each row of a head divided by its norm; padding is zero.
+std::vector<double> collisions(const std::vector<double>& query, const std::vector<double>& key,
+                               const std::vector<double>& value, const std::vector<int32_t>& mask) {
+  std::vector<double> output(query.size(), 0.0);
+  const auto is_token = [&](int64_t batch, int64_t token) {
+    return mask[static_cast<std::size_t>(batch * kTokens + token)] != 0;
+  };
+  for (int64_t batch = 0; batch < kBatch; ++batch)
+    for (int64_t head = 0; head < kHeads; ++head)
+      for (int64_t row = 0; row < kTokens; ++row) {
+        if (!is_token(batch, row)) continue;
+        const double* const q = &query[place_of(batch, head, row)];
+        double* const to = &output[place_of(batch, head, row)];
+        for (int64_t token = 0; token < kTokens; ++token) {
+          if (!is_token(batch, token)) continue;
+          const double* const k = &key[place_of(batch, head, token)];
+          const double cosine = product(q, k) / std::sqrt(product(q, q) * product(k, k));
+          const double rate = 1 - std::acos(std::max(-1.0, std::min(1.0, cosine))) / std::acos(-1.0);
+          for (int64_t at = 0; at < kHeadSize; ++at)
+            to[at] += std::pow(rate, static_cast<double>(kBits)) *
+                      value[place_of(batch, head, token) + static_cast<std::size_t>(at)];
+        }
+        const double norm = std::sqrt(product(to, to));
+        for (int64_t at = 0; at < kHeadSize; ++at) to[at] /= norm;
+      }
+  return output;
+}
+
+// Softmax over all tokens, and a convolution of the values; every row.
+std::vector<double> full(const std::vector<double>& query, const std::vector<double>& key,
+                         const std::vector<double>& value, const std::vector<int32_t>& mask, const Numbers& taps) {
+  std::vector<double> output(query.size(), 0.0);
+  const double scale = 1 / std::sqrt(static_cast<double>(kHeadSize));
+  for (int64_t batch = 0; batch < kBatch; ++batch)
+    for (int64_t head = 0; head < kHeads; ++head)
+      for (int64_t row = 0; row < kTokens; ++row) {
+        const auto number = [&](int64_t token, int64_t at) {
+          return value[place_of(batch, head, token) + static_cast<std::size_t>(at)];
+        };
+        double* const to = &output[place_of(batch, head, row)];
+        attend(
+            [&](int64_t token) {
+              return scale * product(&query[place_of(batch, head, row)], &key[place_of(batch, head, token)]);
+            },
+            [&](int64_t token) { return mask[static_cast<std::size_t>(batch * kTokens + token)] != 0; }, number, to);
+        for (int64_t tap = 0; tap < kTaps; ++tap) {
+          const int64_t token = row + tap - kTaps / 2;
+          if (token < 0 || token >= kTokens) continue;
+          for (int64_t at = 0; at < kHeadSize; ++at)
+            to[at] += static_cast<double>(taps[static_cast<std::size_t>(head * kTaps + tap)]) * number(token, at);
+        }
+      }
+  return output;
+}
+
 std::vector<double> doubles(const Numbers& numbers) { return {numbers.begin(), numbers.end()}; }
 
 std::vector<double> projected(const Numbers& rows, const Numbers& weight, const Numbers& bias) {
@@ -169,7 +237,7 @@ std::vector<double> projected(const Numbers& rows, const Numbers& weight, const 
 // One call through every step that comes before it, on poisoned output and workspace.
 Numbers run(const Driver& driver, IPluginCreatorV3One& creator, const Fields& fields, const std::vector<Input>& inputs,
             const std::vector<const void*>& data) {
-  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth}};
+  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth}, {'H', kHeads}, {'K', kTaps}};
   const PluginFieldCollection collection = fields.collection();
   const Made made(creator.createPlugin("on the GPU", &collection, TensorRTPhase::kRUNTIME));
   EXPECT(made.plugin);
@@ -203,15 +271,16 @@ Numbers run(const Driver& driver, IPluginCreatorV3One& creator, const Fields& fi
   return output;
 }
 
-// An op writes the rows of tokens of one kind, and zeros elsewhere.
+// An op writes the rows of tokens of some kinds, and zeros elsewhere.
 void expect_close(const char* op, const Numbers& got, const std::vector<double>& expected,
-                  const std::vector<int32_t>& mask, int32_t written) {
+                  const std::vector<int32_t>& mask, const std::vector<int32_t>& kinds) {
   double worst = 0;
   for (std::size_t at = 0; at < got.size(); ++at) {
     EXPECT(std::isfinite(got[at]));
     const int32_t kind = mask[at / static_cast<std::size_t>(kWidth)];
-    if (kind != written) EXPECT(got[at] == 0.0F);
-    if (kind == written) worst = std::max(worst, std::abs(static_cast<double>(got[at]) - expected[at]));
+    const bool written = std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+    if (!written) EXPECT(got[at] == 0.0F);
+    if (written) worst = std::max(worst, std::abs(static_cast<double>(got[at]) - expected[at]));
   }
   std::printf("lat::%s on the GPU: largest error %.2e\n", op, worst);
   EXPECT(worst < kTolerance);
@@ -237,7 +306,7 @@ void gpu_step(const Creators& creators) {
                              {{"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}},
                              {query.data(), key.data(), value.data(), mask.data()});
   expect_close("BandedWindowAttention", banded, definition(doubles(query), doubles(key), doubles(value), mask, true),
-               mask, 1);
+               mask, {1});
 
   const float spread = 1 / std::sqrt(static_cast<float>(kWidth));
   const Numbers query_weight = random_numbers(kWidth * kWidth, 4, spread), query_bias = random_numbers(kWidth, 5, 0.1F);
@@ -257,7 +326,24 @@ void gpu_step(const Creators& creators) {
   expect_close("GlobalTokenAttention", global,
                definition(projected(query, query_weight, query_bias), projected(query, key_weight, {}),
                           projected(query, value_weight, value_bias), mask, false),
-               mask, 2);
+               mask, {2});
+
+  const std::vector<Input> inputs = {
+      {"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}};
+  const Numbers rates =
+      run(driver, *creators.at("BernoulliExpectation"),
+          Fields().add("num_heads", static_cast<int32_t>(kHeads)).add("hash_code_len", static_cast<int32_t>(kBits)),
+          inputs, {query.data(), key.data(), value.data(), mask.data()});
+  expect_close("BernoulliExpectation", rates, collisions(doubles(query), doubles(key), doubles(value), mask), mask,
+               {1, 2});
+
+  const Numbers taps = random_numbers(kHeads * kTaps, 9, 0.3F);
+  std::vector<Input> with_taps = inputs;
+  with_taps.push_back({"conv_weight", "HK"});
+  const Numbers all =
+      run(driver, *creators.at("FullAttention"), Fields().add("num_heads", static_cast<int32_t>(kHeads)), with_taps,
+          {query.data(), key.data(), value.data(), mask.data(), taps.data()});
+  expect_close("FullAttention", all, full(doubles(query), doubles(key), doubles(value), mask, taps), mask, {0, 1, 2});
 }
 
 }  // namespace playing

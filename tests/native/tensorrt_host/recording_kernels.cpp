@@ -5,6 +5,10 @@
 
 #include "banded_window_attention/arguments.h"
 #include "banded_window_attention/kernel.h"
+#include "bernoulli_expectation/arguments.h"
+#include "bernoulli_expectation/kernel.h"
+#include "full_attention/arguments.h"
+#include "full_attention/kernel.h"
 #include "global_token_attention/arguments.h"
 #include "global_token_attention/kernel.h"
 #include "recording.h"
@@ -50,4 +54,6 @@ void record(const char* entry, const Args& args, void* workspace, void* stream, 
   }
 
 LAT_RECORDING_KERNEL(banded_window_attention)
+LAT_RECORDING_KERNEL(bernoulli_expectation)
+LAT_RECORDING_KERNEL(full_attention)
 LAT_RECORDING_KERNEL(global_token_attention)
