@@ -208,5 +208,11 @@ inline unsigned __ballot_sync(unsigned, int vote) {
   for (unsigned lane = 0; lane < 32; ++lane) bits |= given[lane][0] << lane;
   return bits;
 }
+inline unsigned __match_any_sync(unsigned, unsigned value) {
+  const auto& given = lat::on_host::Device::get().trade(&value, 1);
+  unsigned alike = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) alike |= static_cast<unsigned>(given[lane][0] == value) << lane;
+  return alike;
+}
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline float __fdividef(float a, float b) { return a / b; }

@@ -13,6 +13,7 @@
 #include "banded_window_attention/kernel.h"
 #include "common/contract.h"
 #include "global_token_attention/kernel.h"
+#include "lsh_cumulation/kernel.h"
 #include "recording.h"
 
 namespace playing {
@@ -52,11 +53,16 @@ struct OpCase {
   // The kernel's arguments for B=2, N=37, E=96 and these inputs and output.
   std::function<void(const unsigned char* args, DataType type, const std::vector<const void*>& inputs, void* output)>
       check_args;
+  // In what is said of E = 97.
+  std::vector<std::string> odd_width = {"E=97", "num_heads=3"};
 };
 
-const Letters kLeast = {{'B', 1}, {'N', 1}, {'E', 96}};
-const Letters kCommon = {{'B', 2}, {'N', 37}, {'E', 96}};
-const Letters kMost = {{'B', 4}, {'N', 128}, {'E', 96}};
+// h, d, p: H, E/H and R*T of the ops that have them.
+Letters letters(int64_t batch, int64_t tokens) {
+  return {{'B', batch}, {'N', tokens}, {'E', 96}, {'h', 3}, {'d', 32}, {'p', 20}};
+}
+
+const Letters kLeast = letters(1, 1), kCommon = letters(2, 37), kMost = letters(4, 128);
 
 Letters with(Letters sizes, char letter, int64_t size) {
   sizes[letter] = size;
@@ -126,7 +132,8 @@ void check_types(const Made& made, const OpCase& op) {
 void check_shapes(const Made& made, const OpCase& op) {
   Expressions builder;
   const std::map<char, const IDimensionExpr*> letters = {
-      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")}, {'E', builder.number(96)}};
+      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")}, {'E', builder.number(96)},
+      {'h', builder.number(3)},       {'d', builder.number(32)},       {'p', builder.number(20)}};
   const auto count = static_cast<int32_t>(op.inputs.size());
   std::vector<DimsExprs> inputs;
   for (const Input& input : op.inputs) {
@@ -227,10 +234,10 @@ std::size_t check_build(const Made& made, const OpCase& op, bool recording) {
 
   const Profile odd_width(op, DataType::kFLOAT, with(kMost, 'E', 97));
   EXPECT(made.build->configurePlugin(odd_width.inputs.data(), count, &odd_width.output, 1) != 0);
-  expect_error({"E=97", "num_heads=3"});
+  expect_error(op.odd_width);
   EXPECT(made.build->getWorkspaceSize(odd_width.inputs.data(), count, &odd_width.output, 1) == 0);
-  expect_error({"E=97"});
-  const Profile wide_heads(op, DataType::kFLOAT, with(kMost, 'E', 3 * 256));
+  expect_error(op.odd_width);
+  const Profile wide_heads(op, DataType::kFLOAT, with(with(kMost, 'E', 3 * 256), 'd', 256));
   EXPECT(made.build->configurePlugin(wide_heads.inputs.data(), count, &wide_heads.output, 1) != 0);
   expect_error({"D=256"});
   Profile other_type(op, DataType::kINT8, kMost);
@@ -268,7 +275,7 @@ void check_shape_changes(const Made& made, const OpCase& op) {
     }
   }
   EXPECT(change(descs_of(op.inputs, with(kCommon, 'E', 97), DataType::kHALF), count) != 0);
-  expect_error({"E=97", "num_heads=3"});
+  expect_error(op.odd_width);
 }
 
 void check_recorded(const Made& made, const OpCase& op, std::size_t workspace_bytes) {
@@ -414,6 +421,34 @@ OpCase global_token_attention() {
   return op;
 }
 
+OpCase lsh_cumulation() {
+  const auto good = [] { return Fields().add("num_heads", 3).add("num_hash", 5); };
+  OpCase op{"LshCumulation", "lsh_cumulation", good().add("hash_code_len", int64_t{4}), {}, {}, {}, {}};
+  op.inputs = {
+      {"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}, {"projection", "hdp"}};
+  op.odd_width = {"input projection", "E/H=97/3"};
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"num_hash", PluginFieldType::kINT32},
+                    {"hash_code_len", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"hash_code_len", "missing"}},
+      {good().add("hash_code_len", 17), {"hash_code_len", "got 17", "1 to 16"}},
+      {good().add("hash_code_len", 4).add("num_hash", 5), {"num_hash", "twice"}},
+      {Fields().add("num_heads", 3).add("num_hash", 0).add("hash_code_len", 4), {"num_hash", "got 0"}},
+  };
+  op.check_args = [](const unsigned char* bytes, DataType type, const std::vector<const void*>& inputs, void* output) {
+    lat_lsh_cumulation_args args;
+    std::memcpy(&args, bytes, sizeof args);
+    EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96 && args.num_heads == 3);
+    EXPECT(args.num_hash == 5 && args.hash_code_len == 4 && args.dtype == dtype_of(type));
+    EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] && args.value.data == inputs[2]);
+    EXPECT(args.attention_mask == inputs[3] && args.projection == inputs[4] && args.output.data == output);
+    for (const lat_rows& rows : {args.query, args.key, args.value, args.output})
+      EXPECT(rows.batch_stride == 37 * 96 && rows.row_stride == 96);
+  };
+  return op;
+}
+
 // Sizes that attributes give, products and quotients, while a network is made: some are known and some are not.
 void check_sizes() {
   const lat::Port hidden = {"hidden", "BNE"}, projection = {"projection", "H E/H R*T"};
@@ -469,7 +504,7 @@ int run(const char* path, bool recording) {
   }
   EXPECT(creators.size() == static_cast<std::size_t>(count));
   check_sizes();
-  for (const OpCase& op : {banded_window_attention(), global_token_attention()}) {
+  for (const OpCase& op : {banded_window_attention(), global_token_attention(), lsh_cumulation()}) {
     EXPECT(creators.count(op.name) == 1);
     check_op(*creators[op.name], op, recording);
   }

@@ -1,0 +1,258 @@
+// Tables of summed values in shared memory, and their sums over hashes. A block of threads has a head, a slice of its
+// columns and a share of its hashes; it makes the tables of a few hashes at a time from the keys in the order of their
+// codes (cuda_order.cuh, common/sorted_runs.h), and every query then adds up its rows of them, hash after hash. What it
+// adds up is kept in global memory between one few hashes and the next. Then finish_rows: the shares, in their order,
+// the mean, and the norm. Nothing hangs on which thread is faster.
+#pragma once
+
+#include "common/cuda_attention.cuh"
+#include "common/cuda_launch.cuh"
+#include "common/cuda_storage.cuh"
+#include "common/sorted_runs.h"
+
+namespace lat {
+
+struct TableTask {
+  lat_rows value;
+  const uint16_t *query_codes, *key_codes;  // [B, H, R] lists of `stride`; the keys' in order
+  const int32_t *order, *kept;              // [B, H, R] lists of `stride`; [B, H, R]
+  float* sums;                              // [shares][B, H][slices][N][columns of a slice]
+  int64_t first_block, stride, heads;       // B * H
+  int32_t tokens, num_heads, num_hash, code_count;
+  int32_t slices, shares, most_tables;
+  bool aligned;  // values, 4 at a time
+};
+
+// kColumns of D: a table of 2^T rows of them takes 32 KiB or less (64 KiB with T = 12). 4 columns a thread.
+template <int kColumns>
+struct TableShape {
+  static constexpr int kThreads = 1024, kLanes = kColumns / 4, kGroups = kThreads / kLanes;
+  static constexpr int kMostTables = 8;
+  // Parts of runs, and the codes that they are of; then the tables.
+  static constexpr int kPartBytes = kThreads * 16 + kGroups * 4;
+  static int table_bytes(int code_count) { return code_count * kColumns * 4; }
+};
+
+// 4 numbers as they are stored.
+template <class Element>
+struct Quad {
+  uint2 bits;
+  __device__ __forceinline__ float4 numbers() const {
+    Element element[4];
+    memcpy(element, &bits, sizeof element);
+    return make_float4(to_float(element[0]), to_float(element[1]), to_float(element[2]), to_float(element[3]));
+  }
+};
+template <>
+struct Quad<float> {
+  float4 bits;
+  __device__ __forceinline__ float4 numbers() const { return bits; }
+};
+
+template <class Element>
+__device__ __forceinline__ Quad<Element> load_quad(const Element* from, bool aligned) {
+  Quad<Element> quad;
+  if (aligned) {
+    quad.bits = *reinterpret_cast<const decltype(quad.bits)*>(from);
+  } else {
+    Element element[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) element[i] = from[i];
+    memcpy(&quad.bits, element, sizeof element);
+  }
+  return quad;
+}
+
+__device__ __forceinline__ void add(float4& sum, const float4& more) {
+  sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+}
+
+// A group's stretch of the keys of one hash: sums of runs to `table`, of the run that began before to `part`. The
+// result is the code of that one. `columns` is where this lane's columns of the head's first value are.
+template <class Element, int kColumns>
+__device__ __forceinline__ int32_t add_stretch(const TableTask& task, const uint16_t* codes, const int32_t* order,
+                                               const Stretch& stretch, const Element* columns, float4* table,
+                                               float4* part) {
+  constexpr int kLanes = TableShape<kColumns>::kLanes;
+  // Registers hold 8 values of 16 bits, or 4 of 32.
+  constexpr int kLoads = sizeof(Element) == 2 ? kStretchStep : kStretchStep / 2;
+  int32_t code = codes[stretch.first];
+  const int32_t head = stretch.first > 0 && codes[stretch.first - 1] == code ? code : kNoHead;
+  float4* to = head != kNoHead ? part : table + code * kLanes;
+  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  for (int64_t at = stretch.first; at < stretch.last; at += kStretchStep) {
+    // Lists lie on 16 bytes, and so do stretches; what is beyond the last is loaded and not used.
+    const uint4 step_codes = *reinterpret_cast<const uint4*>(codes + at);
+    const uint32_t code_words[4] = {step_codes.x, step_codes.y, step_codes.z, step_codes.w};
+    const int left = static_cast<int>(stretch.last - at < kStretchStep ? stretch.last - at : kStretchStep);
+#pragma unroll
+    for (int first = 0; first < kStretchStep; first += kLoads) {
+      Quad<Element> value[kLoads];
+#pragma unroll
+      for (int four = 0; four < kLoads; four += 4) {
+        const int4 keys = *reinterpret_cast<const int4*>(order + at + first + four);
+        const int32_t key[4] = {keys.x, keys.y, keys.z, keys.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          if (first + four + i < left)
+            value[four + i] = load_quad(columns + key[i] * task.value.row_stride, task.aligned);
+      }
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        const int place = first + i;
+        if (place >= left) continue;
+        const int32_t own = static_cast<int32_t>(code_words[place / 2] >> 16 * (place % 2) & 0xffff);
+        if (own != code) {
+          *to = sum;
+          sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+          code = own;
+          to = table + code * kLanes;
+        }
+        add(sum, value[i].numbers());
+      }
+    }
+  }
+  *to = sum;
+  return head;
+}
+
+template <class Element, int kColumns>
+__global__ void __launch_bounds__(TableShape<kColumns>::kThreads, 1)
+    sum_tables(const __grid_constant__ TableTask task) {
+  using Shape = TableShape<kColumns>;
+  LAT_SHARED_MEMORY(shared);
+  float4* const parts = reinterpret_cast<float4*>(shared);  // of each thread
+  int32_t* const heads = reinterpret_cast<int32_t*>(parts + Shape::kThreads);
+  float4* const tables = reinterpret_cast<float4*>(heads + Shape::kGroups);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % Shape::kLanes, group = thread / Shape::kLanes;
+  const int table_quads = task.code_count * Shape::kLanes;
+
+  int64_t block = task.first_block + blockIdx.x;
+  const int64_t slice = block % task.slices;
+  block /= task.slices;
+  const int64_t share = block % task.shares, head = block / task.shares;
+  const int32_t first_hash = static_cast<int32_t>(share * task.num_hash / task.shares);
+  const int32_t last_hash = static_cast<int32_t>((share + 1) * task.num_hash / task.shares);
+  const int64_t head_size = task.slices * kColumns;
+  const Element* const columns = row_of<const Element>(task.value, head / task.num_heads, 0,
+                                                       head % task.num_heads * head_size + slice * kColumns + lane * 4);
+  float4* const sums = reinterpret_cast<float4*>(task.sums) +
+                       (((share * task.heads + head) * task.slices + slice) * task.tokens) * Shape::kLanes + lane;
+
+  for (int32_t hash = first_hash; hash < last_hash; hash += task.most_tables) {
+    const int count = last_hash - hash < task.most_tables ? last_hash - hash : task.most_tables;
+    const int64_t list = head * task.num_hash + hash;
+    for (int at = thread; at < count * table_quads; at += Shape::kThreads)
+      tables[at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (thread < Shape::kGroups) heads[thread] = kNoHead;
+    __syncthreads();
+
+    const int groups = Shape::kGroups / count, table = group / groups;  // of a table; this group's
+    float4* const own_table = tables + table * table_quads + lane;
+    if (table < count) {
+      const Stretch stretch = stretch_of(task.kept[list + table], groups, group - table * groups);
+      if (stretch.first < stretch.last) {
+        const int32_t begun = add_stretch<Element, kColumns>(task, task.key_codes + (list + table) * task.stride,
+                                                             task.order + (list + table) * task.stride, stretch,
+                                                             columns, own_table, parts + thread);
+        if (lane == 0) heads[group] = begun;
+      }
+    }
+    __syncthreads();
+    if (adds_up_heads(heads, group)) {
+      const int32_t run = heads[group];
+      float4 sum = own_table[run * Shape::kLanes];
+      // The first group of the next table has no head.
+      for (int other = group; other < Shape::kGroups && heads[other] == run; ++other)
+        add(sum, parts[other * Shape::kLanes + lane]);
+      own_table[run * Shape::kLanes] = sum;
+    }
+    __syncthreads();
+
+    const uint16_t* const codes = task.query_codes + list * task.stride;
+    for (int64_t query = group; query < task.tokens; query += Shape::kGroups) {
+      int32_t code[Shape::kMostTables];
+#pragma unroll
+      for (int at = 0; at < Shape::kMostTables; ++at)
+        if (at < count) code[at] = codes[at * task.stride + query];
+      float4 sum = hash == first_hash ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : sums[query * Shape::kLanes];
+#pragma unroll
+      for (int at = 0; at < Shape::kMostTables; ++at)
+        if (at < count) add(sum, tables[at * table_quads + code[at] * Shape::kLanes + lane]);
+      sums[query * Shape::kLanes] = sum;
+    }
+    __syncthreads();  // no thread reads these tables any more
+  }
+}
+
+struct FinishTask {
+  const float* sums;  // as TableTask has it
+  const int32_t* attention_mask;
+  lat_rows output;
+  int64_t first_block, rows;  // B * H * N, rows of a head
+  int32_t tokens, num_heads, slices, shares;
+  float num_hash;
+  bool aligned;
+};
+
+constexpr int kFinishThreads = 256;
+constexpr float kSmallestNorm = 1e-12f;  // of torch.nn.functional.normalize
+
+// D / 4 lanes a row of a head.
+template <class Element, int kHeadSize>
+__global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_constant__ FinishTask task) {
+  constexpr int kLanes = kHeadSize / 4, kRows = kFinishThreads / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t row = (task.first_block + blockIdx.x) * kRows + threadIdx.x / kLanes;
+  const bool there = row < task.rows;
+  const int64_t head = there ? row / task.tokens : 0, token = there ? row % task.tokens : 0;
+  const int64_t batch = head / task.num_heads;
+  const bool padding = task.attention_mask[batch * task.tokens + token] == LAT_PADDING;
+  const int lanes_of_slice = kLanes / task.slices;
+  const float4* const sums = reinterpret_cast<const float4*>(task.sums) +
+                             ((head * task.slices + lane / lanes_of_slice) * task.tokens + token) * lanes_of_slice +
+                             lane % lanes_of_slice;
+  float4 sum = sums[0];
+  for (int share = 1; share < task.shares; ++share) add(sum, sums[share * task.rows * kLanes]);
+  sum.x /= task.num_hash, sum.y /= task.num_hash, sum.z /= task.num_hash, sum.w /= task.num_hash;
+  float squares = sum.x * sum.x + sum.y * sum.y + sum.z * sum.z + sum.w * sum.w;
+#pragma unroll
+  for (int step = 1; step < kLanes; step *= 2) squares += __shfl_xor_sync(0xffffffff, squares, step);
+  if (!there) return;
+  const float norm = sqrtf(squares), divisor = norm > kSmallestNorm ? norm : kSmallestNorm;
+  Element element[4];
+  element[0] = from_float<Element>(padding ? 0.0f : sum.x / divisor);
+  element[1] = from_float<Element>(padding ? 0.0f : sum.y / divisor);
+  element[2] = from_float<Element>(padding ? 0.0f : sum.z / divisor);
+  element[3] = from_float<Element>(padding ? 0.0f : sum.w / divisor);
+  Element* const to = row_of<Element>(task.output, batch, token, head % task.num_heads * kHeadSize + lane * 4);
+  if (task.aligned) {
+    Quad<Element> quad;
+    memcpy(&quad.bits, element, sizeof element);
+    *reinterpret_cast<decltype(quad.bits)*>(to) = quad.bits;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[i] = element[i];
+  }
+}
+
+template <class Element, int kColumns>
+void launch_tables(TableTask task, int shared_bytes, cudaStream_t stream, lat_status& status) {
+  using Shape = TableShape<kColumns>;
+  const int table_bytes = Shape::table_bytes(task.code_count);
+  const int fit = (shared_bytes - Shape::kPartBytes) / table_bytes;  // at least one: 99 KiB hold it
+  task.most_tables = fit < 1 ? 1 : fit < Shape::kMostTables ? fit : Shape::kMostTables;
+  const int32_t most_of_share = (task.num_hash + task.shares - 1) / task.shares;
+  if (task.most_tables > most_of_share) task.most_tables = most_of_share;
+  launch_all("tables", sum_tables<Element, kColumns>, task, task.heads * task.shares * task.slices, Shape::kThreads,
+             Shape::kPartBytes + task.most_tables * table_bytes, stream, status);
+}
+
+template <class Element, int kHeadSize>
+void launch_finish(FinishTask task, cudaStream_t stream, lat_status& status) {
+  constexpr int kRows = kFinishThreads / (kHeadSize / 4);
+  launch_all("rows", finish_rows<Element, kHeadSize>, task, (task.rows + kRows - 1) / kRows, kFinishThreads, 0, stream,
+             status);
+}
+
+}  // namespace lat
