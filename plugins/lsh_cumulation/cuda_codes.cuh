@@ -61,7 +61,7 @@ struct MmaCodesShape {
   // 32 rows a warp read the projection from shared memory half as often as 16 would.
   static constexpr int kRowTiles = kHeadSize == 128 ? 1 : 2;
   static constexpr int kWarps = 4, kThreads = 32 * kWarps, kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
-  static constexpr int kSteps = kHeadSize / 16, kPairs = kSignColumns / 16;
+  static constexpr int kSteps = kHeadSize / 16;
   static constexpr int kRowChunks = kHeadSize / 8, kStageChunks = kSignColumns / 8;
   static constexpr uint32_t kRowBytes = 2 * kHeadSize, kStageRowBytes = 2 * kSignColumns;
   static constexpr uint32_t kRowsBytes = kRows * kRowBytes, kStageBytes = kHeadSize * kStageRowBytes;
@@ -138,39 +138,39 @@ __global__ void __launch_bounds__(MmaCodesShape<kHeadSize>::kThreads, 4)
     __syncthreads();  // this chunk is here, and no warp reads the one before any more
     if (chunk + 1 < chunks) copy(chunk + 1, stages + (chunk + 1) % 2 * Shape::kStageBytes);
     end_copies();
-    float sum[Shape::kRowTiles][2 * Shape::kPairs][4] = {};
     const uint32_t stage =
         shared_address(stages) + chunk % 2 * Shape::kStageBytes + swizzled<kSignColumns>(place.row, place.chunk);
+    // A word at a time: the sums of 64 columns would leave registers for fewer blocks.
 #pragma unroll
-    for (int step = 0; step < Shape::kSteps; ++step)
+    for (int word = 0; word < kSignWords; ++word) {
+      float sum[Shape::kRowTiles][4][4] = {};
 #pragma unroll
-      for (int pair = 0; pair < Shape::kPairs; ++pair) {
-        uint32_t weight[4];
-        load_matrices_transposed(weight, pairs_further(stage, pair) + step * 16 * Shape::kStageRowBytes);
+      for (int step = 0; step < Shape::kSteps; ++step)
 #pragma unroll
-        for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
-          multiply_add<Element>(sum[tile][2 * pair], rows[tile][step], weight[0], weight[1]);
-          multiply_add<Element>(sum[tile][2 * pair + 1], rows[tile][step], weight[2], weight[3]);
+        for (int pair = 0; pair < 2; ++pair) {
+          uint32_t weight[4];
+          load_matrices_transposed(weight, pairs_further(stage, 2 * word + pair) + step * 16 * Shape::kStageRowBytes);
+#pragma unroll
+          for (int tile = 0; tile < Shape::kRowTiles; ++tile) {
+            multiply_add<Element>(sum[tile][2 * pair], rows[tile][step], weight[0], weight[1]);
+            multiply_add<Element>(sum[tile][2 * pair + 1], rows[tile][step], weight[2], weight[3]);
+          }
         }
-      }
 #pragma unroll
-    for (int tile = 0; tile < Shape::kRowTiles; ++tile)
+      for (int tile = 0; tile < Shape::kRowTiles; ++tile)
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int word = 0; word < kSignWords; ++word) {
+        for (int half = 0; half < 2; ++half) {
           uint32_t bits = 0;
 #pragma unroll
-          for (int at = 0; at < 4; ++at) {
-            const float* const two = sum[tile][4 * word + at] + 2 * half;
-            bits |= signs_of_lane(0, at, two[0] > 0.0f, two[1] > 0.0f);
-          }
+          for (int at = 0; at < 4; ++at)
+            bits |= signs_of_lane(0, at, sum[tile][at][2 * half] > 0.0f, sum[tile][at][2 * half + 1] > 0.0f);
           bits <<= lane % 4 * 2;
           bits |= __shfl_xor_sync(0xffffffff, bits, 1);
           bits |= __shfl_xor_sync(0xffffffff, bits, 2);
           const int row = warp * Shape::kRowsOfWarp + 16 * tile + sum_row(lane, 2 * half);
           if (lane % 4 == 0) words[row * stride + kSignWords * chunk + word] = bits;
         }
+    }
   }
   __syncthreads();
   write_codes<Shape::kRows, Shape::kThreads>(task, block, words);

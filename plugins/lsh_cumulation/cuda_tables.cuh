@@ -6,6 +6,7 @@
 #pragma once
 
 #include "common/cuda_attention.cuh"
+#include "common/cuda_instructions.cuh"
 #include "common/cuda_launch.cuh"
 #include "common/cuda_storage.cuh"
 #include "common/sorted_runs.h"
@@ -20,7 +21,6 @@ struct TableTask {
   int64_t first_block, stride, heads;       // B * H
   int32_t tokens, num_heads, num_hash, code_count;
   int32_t slices, shares, most_tables;
-  bool aligned;  // values, 4 at a time
 };
 
 // kColumns of D: a table of 2^T rows of them takes 32 KiB or less (64 KiB with T = 12). 4 columns a thread.
@@ -49,10 +49,10 @@ struct Quad<float> {
   __device__ __forceinline__ float4 numbers() const { return bits; }
 };
 
-template <class Element>
-__device__ __forceinline__ Quad<Element> load_quad(const Element* from, bool aligned) {
+template <bool kAligned, class Element>
+__device__ __forceinline__ Quad<Element> load_quad(const Element* from) {
   Quad<Element> quad;
-  if (aligned) {
+  if (kAligned) {
     quad.bits = *reinterpret_cast<const decltype(quad.bits)*>(from);
   } else {
     Element element[4];
@@ -67,56 +67,47 @@ __device__ __forceinline__ void add(float4& sum, const float4& more) {
   sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }
 
-// A group's stretch of the keys of one hash: sums of runs to `table`, of the run that began before to `part`. The
-// result is the code of that one. `columns` is where this lane's columns of the head's first value are.
-template <class Element, int kColumns>
-__device__ __forceinline__ int32_t add_stretch(const TableTask& task, const uint16_t* codes, const int32_t* order,
-                                               const Stretch& stretch, const Element* columns, float4* table,
-                                               float4* part) {
-  constexpr int kLanes = TableShape<kColumns>::kLanes;
-  // Registers hold 8 values of 16 bits, or 4 of 32.
-  constexpr int kLoads = sizeof(Element) == 2 ? kStretchStep : kStretchStep / 2;
-  int32_t code = codes[stretch.first];
-  const int32_t head = stretch.first > 0 && codes[stretch.first - 1] == code ? code : kNoHead;
-  float4* to = head != kNoHead ? part : table + code * kLanes;
+// A group's stretch of the keys of one hash, `left` of them, which begins at number `at` of all lists: sums of runs to
+// `table`; of the run that began before, if one did, to `part`, and its code to `head`. `columns` is where this lane's
+// columns of the head's first value are.
+template <class Element, int kColumns, bool kAligned>
+__device__ __forceinline__ void add_stretch(const TableTask& task, int64_t at, int32_t left, bool first_of_list,
+                                            const Element* columns, float4* table, float4* part, int32_t* head) {
+  constexpr int kLanes = TableShape<kColumns>::kLanes, kLoads = 4;
+  static_assert(kStretchStep % kLoads == 0, "stretches begin where a load may");
+  int32_t code = task.key_codes[at];
+  const bool begun = !first_of_list && task.key_codes[at - 1] == code;
+  if (begun && thread_of_block() % kLanes == 0) *head = code;
+  float4* to = begun ? part : table + code * kLanes;
   float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  for (int64_t at = stretch.first; at < stretch.last; at += kStretchStep) {
+#pragma unroll 1
+  for (; left > 0; left -= kLoads, at += kLoads) {
     // Lists lie on 16 bytes, and so do stretches; what is beyond the last is loaded and not used.
-    const uint4 step_codes = *reinterpret_cast<const uint4*>(codes + at);
-    const uint32_t code_words[4] = {step_codes.x, step_codes.y, step_codes.z, step_codes.w};
-    const int left = static_cast<int>(stretch.last - at < kStretchStep ? stretch.last - at : kStretchStep);
+    const uint2 codes = *reinterpret_cast<const uint2*>(task.key_codes + at);
+    const int4 keys = *reinterpret_cast<const int4*>(task.order + at);
+    const uint32_t two_codes[kLoads / 2] = {codes.x, codes.y};
+    const int32_t key[kLoads] = {keys.x, keys.y, keys.z, keys.w};
+    Quad<Element> value[kLoads];
 #pragma unroll
-    for (int first = 0; first < kStretchStep; first += kLoads) {
-      Quad<Element> value[kLoads];
+    for (int i = 0; i < kLoads; ++i)
+      if (i < left) value[i] = load_quad<kAligned>(columns + key[i] * task.value.row_stride);
 #pragma unroll
-      for (int four = 0; four < kLoads; four += 4) {
-        const int4 keys = *reinterpret_cast<const int4*>(order + at + first + four);
-        const int32_t key[4] = {keys.x, keys.y, keys.z, keys.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          if (first + four + i < left)
-            value[four + i] = load_quad(columns + key[i] * task.value.row_stride, task.aligned);
+    for (int i = 0; i < kLoads; ++i) {
+      if (i >= left) continue;
+      const int32_t own = static_cast<int32_t>(two_codes[i / 2] >> 16 * (i % 2) & 0xffff);
+      if (own != code) {
+        *to = sum;
+        sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        code = own;
+        to = table + code * kLanes;
       }
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int place = first + i;
-        if (place >= left) continue;
-        const int32_t own = static_cast<int32_t>(code_words[place / 2] >> 16 * (place % 2) & 0xffff);
-        if (own != code) {
-          *to = sum;
-          sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-          code = own;
-          to = table + code * kLanes;
-        }
-        add(sum, value[i].numbers());
-      }
+      add(sum, value[i].numbers());
     }
   }
   *to = sum;
-  return head;
 }
 
-template <class Element, int kColumns>
+template <class Element, int kColumns, bool kAligned>
 __global__ void __launch_bounds__(TableShape<kColumns>::kThreads, 1)
     sum_tables(const __grid_constant__ TableTask task) {
   using Shape = TableShape<kColumns>;
@@ -124,62 +115,67 @@ __global__ void __launch_bounds__(TableShape<kColumns>::kThreads, 1)
   float4* const parts = reinterpret_cast<float4*>(shared);  // of each thread
   int32_t* const heads = reinterpret_cast<int32_t*>(parts + Shape::kThreads);
   float4* const tables = reinterpret_cast<float4*>(heads + Shape::kGroups);
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % Shape::kLanes, group = thread / Shape::kLanes;
   const int table_quads = task.code_count * Shape::kLanes;
+  // Asked for anew in every step: registers are few.
+  const auto lane = [] { return thread_of_block() % Shape::kLanes; };
+  const auto group = [] { return thread_of_block() / Shape::kLanes; };
 
   int64_t block = task.first_block + blockIdx.x;
-  const int64_t slice = block % task.slices;
+  const int32_t slice = static_cast<int32_t>(block % task.slices);
   block /= task.slices;
-  const int64_t share = block % task.shares, head = block / task.shares;
-  const int32_t first_hash = static_cast<int32_t>(share * task.num_hash / task.shares);
-  const int32_t last_hash = static_cast<int32_t>((share + 1) * task.num_hash / task.shares);
-  const int64_t head_size = task.slices * kColumns;
-  const Element* const columns = row_of<const Element>(task.value, head / task.num_heads, 0,
-                                                       head % task.num_heads * head_size + slice * kColumns + lane * 4);
+  const int32_t share = static_cast<int32_t>(block % task.shares);
+  const int64_t head = block / task.shares;
+  const int32_t first_hash = share * task.num_hash / task.shares;
+  const int32_t last_hash = (share + 1) * task.num_hash / task.shares;
+  const int64_t first_column = (head % task.num_heads * task.slices + slice) * kColumns;
+  const Element* const columns = row_of<const Element>(task.value, head / task.num_heads, 0, first_column);
   float4* const sums = reinterpret_cast<float4*>(task.sums) +
-                       (((share * task.heads + head) * task.slices + slice) * task.tokens) * Shape::kLanes + lane;
+                       ((share * task.heads + head) * task.slices + slice) * task.tokens * Shape::kLanes;
 
+#pragma unroll 1
   for (int32_t hash = first_hash; hash < last_hash; hash += task.most_tables) {
     const int count = last_hash - hash < task.most_tables ? last_hash - hash : task.most_tables;
     const int64_t list = head * task.num_hash + hash;
-    for (int at = thread; at < count * table_quads; at += Shape::kThreads)
+    const int groups = Shape::kGroups / count;  // of a table
+    for (int at = thread_of_block(); at < count * table_quads; at += Shape::kThreads)
       tables[at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (thread < Shape::kGroups) heads[thread] = kNoHead;
+    if (thread_of_block() < Shape::kGroups) heads[thread_of_block()] = kNoHead;
     __syncthreads();
 
-    const int groups = Shape::kGroups / count, table = group / groups;  // of a table; this group's
-    float4* const own_table = tables + table * table_quads + lane;
+    const int table = group() / groups;
     if (table < count) {
-      const Stretch stretch = stretch_of(task.kept[list + table], groups, group - table * groups);
-      if (stretch.first < stretch.last) {
-        const int32_t begun = add_stretch<Element, kColumns>(task, task.key_codes + (list + table) * task.stride,
-                                                             task.order + (list + table) * task.stride, stretch,
-                                                             columns, own_table, parts + thread);
-        if (lane == 0) heads[group] = begun;
-      }
+      const Stretch stretch = stretch_of(task.kept[list + table], groups, group() - table * groups);
+      if (stretch.first < stretch.last)
+        add_stretch<Element, kColumns, kAligned>(task, (list + table) * task.stride + stretch.first,
+                                                 static_cast<int32_t>(stretch.last - stretch.first), stretch.first == 0,
+                                                 columns + 4 * lane(), tables + table * table_quads + lane(),
+                                                 parts + thread_of_block(), heads + group());
     }
     __syncthreads();
-    if (adds_up_heads(heads, group)) {
-      const int32_t run = heads[group];
-      float4 sum = own_table[run * Shape::kLanes];
+    if (adds_up_heads(heads, group())) {
+      const int32_t run = heads[group()];
+      float4* const row = tables + group() / groups * table_quads + run * Shape::kLanes + lane();
+      float4 sum = *row;
       // The first group of the next table has no head.
-      for (int other = group; other < Shape::kGroups && heads[other] == run; ++other)
-        add(sum, parts[other * Shape::kLanes + lane]);
-      own_table[run * Shape::kLanes] = sum;
+      for (int other = group(); other < Shape::kGroups && heads[other] == run; ++other)
+        add(sum, parts[other * Shape::kLanes + lane()]);
+      *row = sum;
     }
     __syncthreads();
 
     const uint16_t* const codes = task.query_codes + list * task.stride;
-    for (int64_t query = group; query < task.tokens; query += Shape::kGroups) {
+#pragma unroll 1
+    for (int64_t query = group(); query < task.tokens; query += Shape::kGroups) {
       int32_t code[Shape::kMostTables];
 #pragma unroll
       for (int at = 0; at < Shape::kMostTables; ++at)
         if (at < count) code[at] = codes[at * task.stride + query];
-      float4 sum = hash == first_hash ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : sums[query * Shape::kLanes];
+      float4* const to = sums + query * Shape::kLanes + lane();
+      float4 sum = hash == first_hash ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : *to;
 #pragma unroll
       for (int at = 0; at < Shape::kMostTables; ++at)
-        if (at < count) add(sum, tables[at * table_quads + code[at] * Shape::kLanes + lane]);
-      sums[query * Shape::kLanes] = sum;
+        if (at < count) add(sum, tables[at * table_quads + code[at] * Shape::kLanes + lane()]);
+      *to = sum;
     }
     __syncthreads();  // no thread reads these tables any more
   }
@@ -244,7 +240,9 @@ void launch_tables(TableTask task, int shared_bytes, cudaStream_t stream, lat_st
   task.most_tables = fit < 1 ? 1 : fit < Shape::kMostTables ? fit : Shape::kMostTables;
   const int32_t most_of_share = (task.num_hash + task.shares - 1) / task.shares;
   if (task.most_tables > most_of_share) task.most_tables = most_of_share;
-  launch_all("tables", sum_tables<Element, kColumns>, task, task.heads * task.shares * task.slices, Shape::kThreads,
+  const bool aligned = lies_on_16_bytes(task.value, sizeof(Element));
+  launch_all("tables", aligned ? sum_tables<Element, kColumns, true> : sum_tables<Element, kColumns, false>, task,
+             task.heads * task.shares * task.slices, Shape::kThreads,
              Shape::kPartBytes + task.most_tables * table_bytes, stream, status);
 }
 

@@ -127,7 +127,6 @@ void add_up(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& 
   task.code_count = static_cast<int32_t>(plan.code_count);
   task.slices = static_cast<int32_t>(plan.slices);
   task.shares = static_cast<int32_t>(plan.shares);
-  task.aligned = lies_on_16_bytes(args.value, sizeof(Element));
   const int shared_bytes = largest_shared_memory(status);
   switch (plan.columns) {
     case 4:
