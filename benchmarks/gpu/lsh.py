@@ -1,4 +1,4 @@
-"""Times the CUDA kernels of lat::LshCumulation against the authors' algorithm, on a machine with an NVIDIA GPU and nvcc.
+"""Times lat::LshCumulation's CUDA kernels against the authors' algorithm, on a machine with an NVIDIA GPU and nvcc.
 
     make gpu-bench GPU_BENCH=lsh BENCH_ARGS="--tokens 4096"
 
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from native.c_abi import LshCumulation, Rows
 from native.c_abi import DTYPES as ABI_DTYPES
+from native.c_abi import LshCumulation, Rows
 from native.cuda_abi import Device
 from race import DTYPES, ROOT, Run, ceilings, loaded, ours, race, write
 
@@ -76,9 +76,7 @@ class Authors:
         # One matrix a head of a row of the batch, as a batched product wants it.
         self.projection = projection.float().repeat(batch, 1, 1)
         self.products = torch.empty(self.heads, tokens, hashes * bits, device="cuda")
-        self.codes = [
-            torch.empty(self.heads, tokens, hashes, dtype=torch.int32, device="cuda") for _ in range(2)
-        ]
+        self.codes = [torch.empty(self.heads, tokens, hashes, dtype=torch.int32, device="cuda") for _ in range(2)]
         self.tables = torch.empty(self.heads * hashes * 2**bits * 32, device="cuda")
         self.sums = torch.empty_like(self.value)
 
@@ -149,7 +147,8 @@ def difference(output: torch.Tensor, other: torch.Tensor, mask: torch.Tensor) ->
 
 def profile(run: Run) -> None:
     """Time of each kernel of a call, to stdout."""
-    from torch.profiler import ProfilerActivity, profile as recording
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as recording
 
     with recording(activities=[ProfilerActivity.CUDA]) as recorded:
         for _ in range(10):
@@ -159,7 +158,12 @@ def profile(run: Run) -> None:
 
 
 def measure(
-    device: Device, library: ctypes.CDLL, dtype: torch.dtype, case: dict[str, int], rates: dict[str, float], detail: bool
+    device: Device,
+    library: ctypes.CDLL,
+    dtype: torch.dtype,
+    case: dict[str, int],
+    rates: dict[str, float],
+    detail: bool,
 ) -> dict[str, Any]:
     batch, tokens, hashes, bits = case["batch"], case["tokens"], case["hashes"], case["bits"]
     tensors = inputs(batch, tokens, hashes, bits, dtype)

@@ -62,9 +62,7 @@ def test_tables(kind: str, dtype: torch.dtype, head_size: int, device: Device) -
 @pytest.mark.parametrize("head_size", HEAD_SIZES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("hashes", HASHES, ids=str)
-def test_hashes_and_code_lengths(
-    hashes: tuple[int, int], dtype: torch.dtype, head_size: int, device: Device
-) -> None:
+def test_hashes_and_code_lengths(hashes: tuple[int, int], dtype: torch.dtype, head_size: int, device: Device) -> None:
     """Numbers of few bits: every row is judged."""
     for tokens in (65, 200) if SMALL else (1, 129, 1000):
         for kind in ("right", "any kind"):
@@ -73,7 +71,7 @@ def test_hashes_and_code_lengths(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_as_in_a_model(dtype: torch.dtype, device: Device) -> None:
-    """64 hashes of 9 bits, 12 heads; then more hashes than tables at once in every share, and more heads than blocks."""
+    """64 hashes of 9 bits, 12 heads; then more heads than blocks, so that every block has all hashes."""
     for heads, tokens, hashes in ((12, 100, (8, 9)),) if SMALL else ((12, 1500, (64, 9)), (160, 300, (16, 9))):
         tensors = cast(cuda_inputs("right", tokens, heads, 64, hashes, batch=2), dtype)
         check_cuda(device, tensors, hashes)
