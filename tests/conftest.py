@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from native import c_abi
+from native import c_abi, cuda_on_host
+from native.cuda_abi import Device
 
 from lat_export import native as native_ops
 from lat_export.pipeline import Exported, export
@@ -50,6 +51,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
 def checkpoint() -> Path:
     """A small Longformer checkpoint for question answering."""
     return GOLDEN / "longformer" / "question-answering" / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The CUDA kernels' own source, on a device that the host plays."""
+    return cuda_on_host.built()
 
 
 @pytest.fixture(scope="session")
