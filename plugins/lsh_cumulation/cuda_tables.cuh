@@ -5,6 +5,8 @@
 // the mean, and the norm. Nothing hangs on which thread is faster.
 #pragma once
 
+#include <type_traits>
+
 #include "common/cuda_attention.cuh"
 #include "common/cuda_instructions.cuh"
 #include "common/cuda_launch.cuh"
@@ -15,6 +17,7 @@ namespace lat {
 
 struct TableTask {
   lat_rows value;
+  uint64_t value_row_bytes;
   const uint16_t *query_codes, *key_codes;  // [B, H, R] lists of `stride`; the keys' in order
   const int32_t *order, *kept;              // [B, H, R] lists of `stride`; [B, H, R]
   float* sums;                              // [shares][B, H][slices][N][columns of a slice]
@@ -67,44 +70,88 @@ __device__ __forceinline__ void add(float4& sum, const float4& more) {
   sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
 }
 
+// Sums of the runs of a stretch, in the order of the keys: each to its row of `table` when the next begins. Addresses
+// in shared memory: generic ones would be worked out anew for every run.
+template <int kLanes>
+class RunSums {
+ public:
+  __device__ __forceinline__ RunSums(uint32_t table, int32_t code, uint32_t to)
+      : table_(table), to_(to), code_(code), sum_(make_float4(0.0f, 0.0f, 0.0f, 0.0f)) {}
+
+  __device__ __forceinline__ void take(int32_t code, const float4& value) {
+    if (code != code_) {
+      finish();
+      sum_ = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      code_ = code;
+      to_ = table_ + static_cast<uint32_t>(code * kLanes * 16);
+    }
+    add(sum_, value);
+  }
+  __device__ __forceinline__ void finish() const { store_shared(to_, sum_); }
+
+ private:
+  uint32_t table_, to_;
+  int32_t code_;
+  float4 sum_;
+};
+
 // A group's stretch of the keys of one hash, `left` of them, which begins at number `at` of all lists: sums of runs to
 // `table`; of the run that began before, if one did, to `part`, and its code to `head`. `columns` is where this lane's
 // columns of the head's first value are.
 template <class Element, int kColumns, bool kAligned>
 __device__ __forceinline__ void add_stretch(const TableTask& task, int64_t at, int32_t left, bool first_of_list,
-                                            const Element* columns, float4* table, float4* part, int32_t* head) {
+                                            const Element* columns, uint32_t table, uint32_t part, int32_t* head) {
   constexpr int kLanes = TableShape<kColumns>::kLanes, kLoads = 4;
   static_assert(kStretchStep % kLoads == 0, "stretches begin where a load may");
-  int32_t code = task.key_codes[at];
+  const int32_t code = task.key_codes[at];
   const bool begun = !first_of_list && task.key_codes[at - 1] == code;
   if (begun && thread_of_block() % kLanes == 0) *head = code;
-  float4* to = begun ? part : table + code * kLanes;
-  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 1
-  for (; left > 0; left -= kLoads, at += kLoads) {
+  RunSums<kLanes> sums(table, code, begun ? part : table + static_cast<uint32_t>(code * kLanes * 16));
+  const auto take = [&](auto full) {
     // Lists lie on 16 bytes, and so do stretches; what is beyond the last is loaded and not used.
     const uint2 codes = *reinterpret_cast<const uint2*>(task.key_codes + at);
     const int4 keys = *reinterpret_cast<const int4*>(task.order + at);
     const uint32_t two_codes[kLoads / 2] = {codes.x, codes.y};
-    const int32_t key[kLoads] = {keys.x, keys.y, keys.z, keys.w};
+    // Without signs a key's address takes two instructions.
+    const uint32_t key[kLoads] = {static_cast<uint32_t>(keys.x), static_cast<uint32_t>(keys.y),
+                                  static_cast<uint32_t>(keys.z), static_cast<uint32_t>(keys.w)};
     Quad<Element> value[kLoads];
 #pragma unroll
     for (int i = 0; i < kLoads; ++i)
-      if (i < left) value[i] = load_quad<kAligned>(columns + key[i] * task.value.row_stride);
+      if (full.value || i < left)
+        value[i] = load_quad<kAligned>(reinterpret_cast<const Element*>(
+            reinterpret_cast<const unsigned char*>(columns) + uint64_t{key[i]} * task.value_row_bytes));
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      if (i >= left) continue;
-      const int32_t own = static_cast<int32_t>(two_codes[i / 2] >> 16 * (i % 2) & 0xffff);
-      if (own != code) {
-        *to = sum;
-        sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        code = own;
-        to = table + code * kLanes;
-      }
-      add(sum, value[i].numbers());
-    }
+    for (int i = 0; i < kLoads; ++i)
+      if (full.value || i < left)
+        sums.take(static_cast<int32_t>(two_codes[i / 2] >> 16 * (i % 2) & 0xffff), value[i].numbers());
+  };
+#pragma unroll 1
+  for (; left >= kLoads; left -= kLoads, at += kLoads) take(std::true_type{});
+  if (left > 0) take(std::false_type{});
+  sums.finish();
+}
+
+// Every query adds up its rows of `count` tables, hash after hash, after what it has already unless it begins `anew`.
+// Compiled for every count: the loads of one query are then on their way together.
+template <class Shape, int kCount>
+__device__ __forceinline__ void read_tables(int count, const TableTask& task, const uint16_t* codes,
+                                            const float4* tables, float4* sums, bool anew) {
+  if constexpr (kCount > 1) {
+    if (count < kCount) return read_tables<Shape, kCount - 1>(count, task, codes, tables, sums, anew);
   }
-  *to = sum;
+  const int table_quads = task.code_count * Shape::kLanes, lane = thread_of_block() % Shape::kLanes;
+#pragma unroll 1
+  for (int64_t query = thread_of_block() / Shape::kLanes; query < task.tokens; query += Shape::kGroups) {
+    int32_t code[kCount];
+#pragma unroll
+    for (int at = 0; at < kCount; ++at) code[at] = codes[at * task.stride + query];
+    float4* const to = sums + query * Shape::kLanes + lane;
+    float4 sum = anew ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : *to;
+#pragma unroll
+    for (int at = 0; at < kCount; ++at) add(sum, tables[at * table_quads + code[at] * Shape::kLanes + lane]);
+    *to = sum;
+  }
 }
 
 template <class Element, int kColumns, bool kAligned>
@@ -146,10 +193,10 @@ __global__ void __launch_bounds__(TableShape<kColumns>::kThreads, 1)
     if (table < count) {
       const Stretch stretch = stretch_of(task.kept[list + table], groups, group() - table * groups);
       if (stretch.first < stretch.last)
-        add_stretch<Element, kColumns, kAligned>(task, (list + table) * task.stride + stretch.first,
-                                                 static_cast<int32_t>(stretch.last - stretch.first), stretch.first == 0,
-                                                 columns + 4 * lane(), tables + table * table_quads + lane(),
-                                                 parts + thread_of_block(), heads + group());
+        add_stretch<Element, kColumns, kAligned>(
+            task, (list + table) * task.stride + stretch.first, static_cast<int32_t>(stretch.last - stretch.first),
+            stretch.first == 0, columns + 4 * lane(), shared_address(tables + table * table_quads + lane()),
+            shared_address(parts + thread_of_block()), heads + group());
     }
     __syncthreads();
     if (adds_up_heads(heads, group())) {
@@ -164,19 +211,7 @@ __global__ void __launch_bounds__(TableShape<kColumns>::kThreads, 1)
     __syncthreads();
 
     const uint16_t* const codes = task.query_codes + list * task.stride;
-#pragma unroll 1
-    for (int64_t query = group(); query < task.tokens; query += Shape::kGroups) {
-      int32_t code[Shape::kMostTables];
-#pragma unroll
-      for (int at = 0; at < Shape::kMostTables; ++at)
-        if (at < count) code[at] = codes[at * task.stride + query];
-      float4* const to = sums + query * Shape::kLanes + lane();
-      float4 sum = hash == first_hash ? make_float4(0.0f, 0.0f, 0.0f, 0.0f) : *to;
-#pragma unroll
-      for (int at = 0; at < Shape::kMostTables; ++at)
-        if (at < count) add(sum, tables[at * table_quads + code[at] * Shape::kLanes + lane()]);
-      *to = sum;
-    }
+    read_tables<Shape, Shape::kMostTables>(count, task, codes, tables, sums, hash == first_hash);
     __syncthreads();  // no thread reads these tables any more
   }
 }
@@ -240,6 +275,7 @@ void launch_tables(TableTask task, int shared_bytes, cudaStream_t stream, lat_st
   task.most_tables = fit < 1 ? 1 : fit < Shape::kMostTables ? fit : Shape::kMostTables;
   const int32_t most_of_share = (task.num_hash + task.shares - 1) / task.shares;
   if (task.most_tables > most_of_share) task.most_tables = most_of_share;
+  task.value_row_bytes = static_cast<uint64_t>(task.value.row_stride) * sizeof(Element);
   const bool aligned = lies_on_16_bytes(task.value, sizeof(Element));
   launch_all("tables", aligned ? sum_tables<Element, kColumns, true> : sum_tables<Element, kColumns, false>, task,
              task.heads * task.shares * task.slices, Shape::kThreads,
