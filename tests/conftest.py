@@ -54,6 +54,12 @@ def checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
+def device() -> Device:
+    """The CUDA kernels' own source, on a device that the host plays."""
+    return cuda_on_host.built()
+
+
+@pytest.fixture(scope="session")
 def plugins() -> native_ops.Plugins:
     found = native_ops.plugins()
     if found is None:

@@ -66,6 +66,14 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
                : "memory");
 }
 
+// To an address that is kept in 32 bits, on 16 bytes.
+__device__ __forceinline__ void store_shared(uint32_t to, const float4& numbers) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(to), "f"(numbers.x), "f"(numbers.y), "f"(numbers.z), "f"(numbers.w)
+               : "memory");
+}
+
 // sum[16 x 8] += a[16 x 16] b[16 x 8]
 template <class Element>
 __device__ __forceinline__ void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);

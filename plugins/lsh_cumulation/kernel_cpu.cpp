@@ -7,13 +7,12 @@
 //   3. output: the mean over hashes, divided by its norm
 // Padded tokens are left out: the tokens that are kept are the sequence. Keys add in their order and hashes in theirs,
 // whoever does it. Projections are plain float32 sums over D in order. Compiled once for each instruction set.
-#include "common/arguments.h"
 #include "common/matrix_product.h"
 #include "common/panel.h"
 #include "common/parallel.h"
 #include "common/positions.h"
 #include "common/unit_row.h"
-#include "lsh_cumulation/kernel.h"
+#include "lsh_cumulation/arguments.h"
 
 namespace lat::LAT_ARCH {
 namespace {
@@ -255,10 +254,8 @@ class Head {
 
 bool check(const lat_lsh_cumulation_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  check.size("num_hash", args.num_hash);
-  check.range("hash_code_len", args.hash_code_len, 1, 16);
-  check.elements("projection", args.width, args.num_hash, args.hash_code_len);
+  check_sizes(check, args);
+  check.attention_rows(args);
   check.elements("hash codes", kWave, 2, args.tokens, args.num_hash);
   check.pointer("projection", args.projection);
   return check.passed();

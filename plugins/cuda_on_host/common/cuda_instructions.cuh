@@ -44,6 +44,11 @@ inline void load_matrices_on_host(uint32_t (&to)[4], uint32_t row, bool transpos
 inline void load_matrices(uint32_t (&to)[4], uint32_t row) { load_matrices_on_host(to, row, false); }
 inline void load_matrices_transposed(uint32_t (&to)[4], uint32_t row) { load_matrices_on_host(to, row, true); }
 
+inline void store_shared(uint32_t to, const float4& numbers) {
+  if (to % 16 != 0 || to + 16 > on_host::Device::get().shared.size()) std::abort();
+  std::memcpy(on_host::shared_memory() + to, &numbers, 16);
+}
+
 template <class Element>
 inline float half_of(uint32_t word, int i) {
   const uint16_t bits = static_cast<uint16_t>(word >> 16 * i);

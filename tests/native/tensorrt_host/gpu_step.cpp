@@ -12,7 +12,7 @@ namespace playing {
 namespace {
 
 constexpr int64_t kBatch = 2, kTokens = 150, kWidth = 96, kHeads = 3, kHeadSize = 32, kWindow = 9;
-constexpr int64_t kTaps = 5, kBits = 9;
+constexpr int64_t kTaps = 5, kBits = 9, kHashes = 5, kCodeLength = 4;
 constexpr float kScale = 0.4F;
 // float32 sums of 100 terms near 1.
 constexpr double kTolerance = 1e-4;
@@ -234,10 +234,51 @@ std::vector<double> projected(const Numbers& rows, const Numbers& weight, const 
   return output;
 }
 
+// Numbers whose products and sums are exact: halves. No sign of a projection is in doubt then.
+Numbers halves(Numbers numbers) {
+  for (float& number : numbers) number = std::round(number * 2) / 2;
+  return numbers;
+}
+
+// Values of all keys that have the row's code, hash by hash, divided by their norm.
+std::vector<double> sampled_attention(const Numbers& query, const Numbers& key, const Numbers& value,
+                                      const Numbers& projection, const std::vector<int32_t>& mask) {
+  const auto code = [&](const Numbers& rows, int64_t row, int64_t head, int64_t hash) {
+    int64_t found = 0;
+    for (int64_t t = 0; t < kCodeLength; ++t) {
+      double sum = 0;
+      for (int64_t at = 0; at < kHeadSize; ++at)
+        sum += static_cast<double>(rows[static_cast<std::size_t>(row * kWidth + head * kHeadSize + at)]) *
+               static_cast<double>(
+                   projection[static_cast<std::size_t>(((head * kHeadSize + at) * kHashes + hash) * kCodeLength + t)]);
+      found |= static_cast<int64_t>(sum > 0) << t;
+    }
+    return found;
+  };
+  std::vector<double> output(query.size(), 0.0);
+  for (int64_t head = 0; head < kHeads; ++head)
+    for (int64_t row = 0; row < kBatch * kTokens; ++row) {
+      if (mask[static_cast<std::size_t>(row)] == 0) continue;
+      double* const sum = &output[static_cast<std::size_t>(row * kWidth + head * kHeadSize)];
+      for (int64_t hash = 0; hash < kHashes; ++hash) {
+        const int64_t own = code(query, row, head, hash), first = row / kTokens * kTokens;
+        for (int64_t other = first; other < first + kTokens; ++other)
+          if (mask[static_cast<std::size_t>(other)] != 0 && code(key, other, head, hash) == own)
+            for (int64_t at = 0; at < kHeadSize; ++at)
+              sum[at] += value[static_cast<std::size_t>(other * kWidth + head * kHeadSize + at)];
+      }
+      double squares = 0;
+      for (int64_t at = 0; at < kHeadSize; ++at) squares += sum[at] * sum[at];
+      for (int64_t at = 0; at < kHeadSize; ++at) sum[at] /= std::max(std::sqrt(squares), 1e-12);
+    }
+  return output;
+}
+
 // One call through every step that comes before it, on poisoned output and workspace.
 Numbers run(const Driver& driver, IPluginCreatorV3One& creator, const Fields& fields, const std::vector<Input>& inputs,
             const std::vector<const void*>& data) {
-  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth}, {'H', kHeads}, {'K', kTaps}};
+  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth},    {'H', kHeads},
+                         {'K', kTaps},  {'h', kHeads},  {'d', kHeadSize}, {'p', kHashes * kCodeLength}};
   const PluginFieldCollection collection = fields.collection();
   const Made made(creator.createPlugin("on the GPU", &collection, TensorRTPhase::kRUNTIME));
   EXPECT(made.plugin);
@@ -344,6 +385,23 @@ void gpu_step(const Creators& creators) {
       run(driver, *creators.at("FullAttention"), Fields().add("num_heads", static_cast<int32_t>(kHeads)), with_taps,
           {query.data(), key.data(), value.data(), mask.data(), taps.data()});
   expect_close("FullAttention", all, full(doubles(query), doubles(key), doubles(value), mask, taps), mask, {0, 1, 2});
+
+  const Numbers of_query = halves(query), of_key = halves(key);
+  const Numbers projection = halves(random_numbers(kWidth * kHashes * kCodeLength, 9, 1));
+  const std::vector<int32_t> kept = [&] {
+    std::vector<int32_t> all = mask;
+    for (int32_t& kind : all) kind = kind != 0;
+    return all;
+  }();
+  const Numbers sampled =
+      run(driver, *creators.at("LshCumulation"),
+          Fields()
+              .add("num_heads", static_cast<int32_t>(kHeads))
+              .add("num_hash", static_cast<int32_t>(kHashes))
+              .add("hash_code_len", static_cast<int32_t>(kCodeLength)),
+          {{"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}, {"projection", "hdp"}},
+          {of_query.data(), of_key.data(), value.data(), kept.data(), projection.data()});
+  expect_close("LshCumulation", sampled, sampled_attention(of_query, of_key, value, projection, kept), kept, {1});
 }
 
 }  // namespace playing

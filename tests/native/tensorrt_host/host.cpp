@@ -15,6 +15,7 @@
 #include "common/contract.h"
 #include "full_attention/kernel.h"
 #include "global_token_attention/kernel.h"
+#include "lsh_cumulation/kernel.h"
 #include "recording.h"
 
 namespace playing {
@@ -54,11 +55,16 @@ struct OpCase {
   // The kernel's arguments for B=2, N=37, E=96 and these inputs and output.
   std::function<void(const unsigned char* args, DataType type, const std::vector<const void*>& inputs, void* output)>
       check_args;
+  // In what is said of E = 97.
+  std::vector<std::string> odd_width = {"E=97", "num_heads=3"};
 };
 
-const Letters kLeast = {{'B', 1}, {'N', 1}, {'E', 96}, {'H', 3}, {'K', 5}};
-const Letters kCommon = {{'B', 2}, {'N', 37}, {'E', 96}, {'H', 3}, {'K', 5}};
-const Letters kMost = {{'B', 4}, {'N', 128}, {'E', 96}, {'H', 3}, {'K', 5}};
+// H and K of FullAttention; h, d, p: H, E/H and R*T of LshCumulation.
+Letters letters(int64_t batch, int64_t tokens) {
+  return {{'B', batch}, {'N', tokens}, {'E', 96}, {'H', 3}, {'K', 5}, {'h', 3}, {'d', 32}, {'p', 20}};
+}
+
+const Letters kLeast = letters(1, 1), kCommon = letters(2, 37), kMost = letters(4, 128);
 
 Letters with(Letters sizes, char letter, int64_t size) {
   sizes[letter] = size;
@@ -127,11 +133,10 @@ void check_types(const Made& made, const OpCase& op) {
 
 void check_shapes(const Made& made, const OpCase& op) {
   Expressions builder;
-  const std::map<char, const IDimensionExpr*> letters = {{'B', builder.symbol("batch")},
-                                                         {'N', builder.symbol("tokens")},
-                                                         {'E', builder.number(96)},
-                                                         {'H', builder.number(3)},
-                                                         {'K', builder.number(5)}};
+  const std::map<char, const IDimensionExpr*> letters = {
+      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")}, {'E', builder.number(96)},
+      {'H', builder.number(3)},       {'K', builder.number(5)},        {'h', builder.number(3)},
+      {'d', builder.number(32)},      {'p', builder.number(20)}};
   const auto count = static_cast<int32_t>(op.inputs.size());
   std::vector<DimsExprs> inputs;
   for (const Input& input : op.inputs) {
@@ -232,10 +237,10 @@ std::size_t check_build(const Made& made, const OpCase& op, bool recording) {
 
   const Profile odd_width(op, DataType::kFLOAT, with(kMost, 'E', 97));
   EXPECT(made.build->configurePlugin(odd_width.inputs.data(), count, &odd_width.output, 1) != 0);
-  expect_error({"E=97", "num_heads=3"});
+  expect_error(op.odd_width);
   EXPECT(made.build->getWorkspaceSize(odd_width.inputs.data(), count, &odd_width.output, 1) == 0);
-  expect_error({"E=97"});
-  const Profile wide_heads(op, DataType::kFLOAT, with(kMost, 'E', 3 * 256));
+  expect_error(op.odd_width);
+  const Profile wide_heads(op, DataType::kFLOAT, with(with(kMost, 'E', 3 * 256), 'd', 256));
   EXPECT(made.build->configurePlugin(wide_heads.inputs.data(), count, &wide_heads.output, 1) != 0);
   expect_error({"D=256"});
   Profile other_type(op, DataType::kINT8, kMost);
@@ -275,7 +280,7 @@ void check_shape_changes(const Made& made, const OpCase& op) {
     }
   }
   EXPECT(change(descs_of(op.inputs, with(kCommon, 'E', 97), DataType::kHALF), count) != 0);
-  expect_error({"E=97", "num_heads=3"});
+  expect_error(op.odd_width);
 }
 
 void check_recorded(const Made& made, const OpCase& op, std::size_t workspace_bytes) {
@@ -472,6 +477,28 @@ OpCase full_attention() {
   return op;
 }
 
+OpCase lsh_cumulation() {
+  const auto good = [] { return Fields().add("num_heads", 3).add("num_hash", 5); };
+  OpCase op{"LshCumulation", "lsh_cumulation", good().add("hash_code_len", int64_t{4}), {}, {}, {}, {}};
+  op.inputs = kAttentionInputs;
+  op.inputs.push_back({"projection", "hdp"});
+  op.odd_width = {"input projection", "E/H=97/3"};
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"num_hash", PluginFieldType::kINT32},
+                    {"hash_code_len", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"hash_code_len", "missing"}},
+      {good().add("hash_code_len", 17), {"hash_code_len", "got 17", "1 to 16"}},
+      {good().add("hash_code_len", 4).add("num_hash", 5), {"num_hash", "twice"}},
+      {Fields().add("num_heads", 3).add("num_hash", 0).add("hash_code_len", 4), {"num_hash", "got 0"}},
+  };
+  op.check_args = [](const unsigned char* bytes, DataType type, const std::vector<const void*>& inputs, void* output) {
+    const auto args = attention_args<lat_lsh_cumulation_args>(bytes, type, inputs, output);
+    EXPECT(args.num_hash == 5 && args.hash_code_len == 4 && args.projection == inputs[4]);
+  };
+  return op;
+}
+
 // Sizes that attributes give, products and quotients, while a network is made: some are known and some are not.
 void check_sizes() {
   const lat::Port hidden = {"hidden", "BNE"}, projection = {"projection", "H E/H R*T"};
@@ -527,8 +554,8 @@ int run(const char* path, bool recording) {
   }
   EXPECT(creators.size() == static_cast<std::size_t>(count));
   check_sizes();
-  for (const OpCase& op :
-       {banded_window_attention(), global_token_attention(), bernoulli_expectation(), full_attention()}) {
+  for (const OpCase& op : {banded_window_attention(), global_token_attention(), bernoulli_expectation(),
+                           full_attention(), lsh_cumulation()}) {
     EXPECT(creators.count(op.name) == 1);
     check_op(*creators[op.name], op, recording);
   }

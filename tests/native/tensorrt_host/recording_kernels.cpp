@@ -11,6 +11,8 @@
 #include "full_attention/kernel.h"
 #include "global_token_attention/arguments.h"
 #include "global_token_attention/kernel.h"
+#include "lsh_cumulation/arguments.h"
+#include "lsh_cumulation/kernel.h"
 #include "recording.h"
 
 namespace {
@@ -57,3 +59,4 @@ LAT_RECORDING_KERNEL(banded_window_attention)
 LAT_RECORDING_KERNEL(bernoulli_expectation)
 LAT_RECORDING_KERNEL(full_attention)
 LAT_RECORDING_KERNEL(global_token_attention)
+LAT_RECORDING_KERNEL(lsh_cumulation)
