@@ -83,9 +83,3 @@ def kernels(
     library = c_abi.load(plugins.folder / native_ops.KERNELS_LIBRARY, tmp_path_factory.mktemp("kernels"), request.param)
     assert library.lat_cpu_arch_name().decode() == request.param
     return library
-
-
-@pytest.fixture(scope="session")
-def device() -> Device:
-    """The CUDA kernels' own source, on a device that the host plays."""
-    return cuda_on_host.built()
