@@ -103,7 +103,7 @@ def registry(library: Path) -> dict[str, object]:
 def test_host_drives_every_method_with_sanitizers(headers: Path | None, tmp_path: Path) -> None:
     folder = build_host(headers, tmp_path, "address,undefined")
     said = output_of(folder / "tensorrt_host", folder / RECORDING, "recording")
-    for name in ("BandedWindowAttention", "GlobalTokenAttention"):
+    for name in ("BandedWindowAttention", "GlobalTokenAttention", "NystromAttention"):
         assert f"lat::{name}: every step but the GPU's" in said
 
 
@@ -137,10 +137,12 @@ def test_neither_tensorrt_nor_cuda_is_linked(library: Path) -> None:
 
 
 def test_registry_lists_every_op(registry: dict[str, object]) -> None:
-    assert registry["listed"] == [["BandedWindowAttention", "1", "lat"], ["GlobalTokenAttention", "1", "lat"]]
+    names = ("BandedWindowAttention", "GlobalTokenAttention", "NystromAttention")
+    assert registry["listed"] == [[name, "1", "lat"] for name in names]
     assert registry["fields"] == {
         "BandedWindowAttention": [["num_heads", "INT32"], ["window", "INT32"], ["scale", "FLOAT32"]],
         "GlobalTokenAttention": [["num_heads", "INT32"], ["scale", "FLOAT32"]],
+        "NystromAttention": [["num_heads", "INT32"], ["num_landmarks", "INT32"], ["per_head_init", "INT32"]],
     }
 
 

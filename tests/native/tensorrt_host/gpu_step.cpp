@@ -150,6 +150,116 @@ std::vector<double> definition(const std::vector<double>& query, const std::vect
   return output;
 }
 
+// Rows of a head, and what NystromAttention does with them; L landmarks, K
+// taps.
+constexpr int64_t kLandmarks = 10, kTaps = 7;
+using Matrix = std::vector<std::vector<double>>;
+
+Matrix times(const Matrix& left, const Matrix& right) {
+  Matrix product(left.size(), std::vector<double>(right[0].size(), 0.0));
+  for (std::size_t row = 0; row < left.size(); ++row)
+    for (std::size_t at = 0; at < right.size(); ++at)
+      for (std::size_t column = 0; column < right[0].size(); ++column)
+        product[row][column] += left[row][at] * right[at][column];
+  return product;
+}
+
+Matrix transposed(const Matrix& matrix) {
+  Matrix other(matrix[0].size(), std::vector<double>(matrix.size()));
+  for (std::size_t row = 0; row < matrix.size(); ++row)
+    for (std::size_t column = 0; column < matrix[0].size(); ++column) other[column][row] = matrix[row][column];
+  return other;
+}
+
+// softmax of left right^T / sqrt(D), without the keys whose `kinds` are 0.
+Matrix weights_of(const Matrix& left, const Matrix& right, const int32_t* kinds) {
+  Matrix weights = times(left, transposed(right));
+  for (std::vector<double>& row : weights) {
+    double largest = -INFINITY, sum = 0;
+    for (double& score : row) largest = std::max(largest, score /= std::sqrt(static_cast<double>(kHeadSize)));
+    for (std::size_t key = 0; key < row.size(); ++key)
+      sum += row[key] = kinds != nullptr && kinds[key] == 0 ? 0.0 : std::exp(row[key] - largest);
+    for (double& weight : row) weight /= sum;
+  }
+  return weights;
+}
+
+Matrix means(const Matrix& rows) {
+  const std::size_t count = rows.size() / static_cast<std::size_t>(kLandmarks);
+  Matrix mean(static_cast<std::size_t>(kLandmarks), std::vector<double>(rows[0].size(), 0.0));
+  for (std::size_t row = 0; row < rows.size(); ++row)
+    for (std::size_t at = 0; at < rows[0].size(); ++at)
+      mean[row / count][at] += rows[row][at] / static_cast<double>(count);
+  return mean;
+}
+
+double largest_column_sum(const Matrix& matrix) {
+  double largest = 0;
+  for (const std::vector<double>& column : transposed(matrix)) {
+    double sum = 0;
+    for (double number : column) sum += number;
+    largest = std::max(largest, sum);
+  }
+  return largest;
+}
+
+Matrix inverse(const Matrix& matrix, double largest) {
+  Matrix found = transposed(matrix);
+  for (std::vector<double>& row : found)
+    for (double& number : row) number /= largest;
+  const auto taken_from = [](double factor, Matrix from) {
+    for (std::size_t row = 0; row < from.size(); ++row)
+      for (std::size_t at = 0; at < from.size(); ++at) from[row][at] = (row == at ? factor : 0.0) - from[row][at];
+    return from;
+  };
+  for (int step = 0; step < 6; ++step) {
+    const Matrix product = times(matrix, found);
+    const Matrix inner = taken_from(15, times(product, taken_from(7, product)));
+    found = times(found, taken_from(13, times(product, inner)));
+    for (std::vector<double>& row : found)
+      for (double& number : row) number *= 0.25;
+  }
+  return found;
+}
+
+std::vector<double> nystrom_definition(const Numbers& query, const Numbers& key, const Numbers& value,
+                                       const std::vector<int32_t>& mask, const Numbers& taps) {
+  std::vector<double> output(query.size());
+  const auto rows_of = [](const Numbers& numbers, int64_t batch, int64_t head) {
+    Matrix rows(kTokens, std::vector<double>(kHeadSize));
+    for (int64_t row = 0; row < kTokens; ++row)
+      for (int64_t at = 0; at < kHeadSize; ++at)
+        rows[row][at] = numbers[static_cast<std::size_t>((batch * kTokens + row) * kWidth + head * kHeadSize + at)];
+    return rows;
+  };
+  double largest = 0;
+  for (const bool last : {false, true}) {
+    for (int64_t batch = 0; batch < kBatch; ++batch) {
+      for (int64_t head = 0; head < kHeads; ++head) {
+        const Matrix q = rows_of(query, batch, head), k = rows_of(key, batch, head), v = rows_of(value, batch, head);
+        const Matrix kernel_2 = weights_of(means(q), means(k), nullptr);
+        if (!last) {
+          largest = std::max(largest, largest_column_sum(kernel_2));
+          continue;
+        }
+        const Matrix mixed = times(weights_of(means(q), k, mask.data() + batch * kTokens), v);
+        const Matrix context = times(weights_of(q, means(k), nullptr), times(inverse(kernel_2, largest), mixed));
+        for (int64_t row = 0; row < kTokens; ++row)
+          for (int64_t at = 0; at < kHeadSize; ++at) {
+            double sum = context[row][at];
+            for (int64_t tap = 0; tap < kTaps; ++tap) {
+              const int64_t from = row + tap - kTaps / 2;
+              if (from >= 0 && from < kTokens)
+                sum += static_cast<double>(taps[static_cast<std::size_t>(head * kTaps + tap)]) * v[from][at];
+            }
+            output[static_cast<std::size_t>((batch * kTokens + row) * kWidth + head * kHeadSize + at)] = sum;
+          }
+      }
+    }
+  }
+  return output;
+}
+
 std::vector<double> doubles(const Numbers& numbers) { return {numbers.begin(), numbers.end()}; }
 
 std::vector<double> projected(const Numbers& rows, const Numbers& weight, const Numbers& bias) {
@@ -169,7 +279,7 @@ std::vector<double> projected(const Numbers& rows, const Numbers& weight, const 
 // One call through every step that comes before it, on poisoned output and workspace.
 Numbers run(const Driver& driver, IPluginCreatorV3One& creator, const Fields& fields, const std::vector<Input>& inputs,
             const std::vector<const void*>& data) {
-  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth}};
+  const Letters sizes = {{'B', kBatch}, {'N', kTokens}, {'E', kWidth}, {'H', kHeads}, {'K', kTaps}};
   const PluginFieldCollection collection = fields.collection();
   const Made made(creator.createPlugin("on the GPU", &collection, TensorRTPhase::kRUNTIME));
   EXPECT(made.plugin);
@@ -258,6 +368,19 @@ void gpu_step(const Creators& creators) {
                definition(projected(query, query_weight, query_bias), projected(query, key_weight, {}),
                           projected(query, value_weight, value_bias), mask, false),
                mask, 2);
+
+  const Numbers taps = random_numbers(kHeads * kTaps, 9, 0.3F);
+  const Numbers nystrom =
+      run(driver, *creators.at("NystromAttention"),
+          Fields()
+              .add("num_heads", static_cast<int32_t>(kHeads))
+              .add("num_landmarks", static_cast<int32_t>(kLandmarks))
+              .add("per_head_init", 0),
+          {{"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}, {"conv_weight", "HK"}},
+          {query.data(), key.data(), value.data(), mask.data(), taps.data()});
+  // Every row is written, those of padding too.
+  expect_close("NystromAttention", nystrom, nystrom_definition(query, key, value, mask, taps),
+               std::vector<int32_t>(mask.size(), 1), 1);
 }
 
 }  // namespace playing

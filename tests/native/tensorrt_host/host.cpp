@@ -13,6 +13,7 @@
 #include "banded_window_attention/kernel.h"
 #include "common/contract.h"
 #include "global_token_attention/kernel.h"
+#include "nystrom_attention/kernel.h"
 #include "recording.h"
 
 namespace playing {
@@ -54,9 +55,10 @@ struct OpCase {
       check_args;
 };
 
-const Letters kLeast = {{'B', 1}, {'N', 1}, {'E', 96}};
-const Letters kCommon = {{'B', 2}, {'N', 37}, {'E', 96}};
-const Letters kMost = {{'B', 4}, {'N', 128}, {'E', 96}};
+// H and K are of weights: the same everywhere.
+const Letters kLeast = {{'B', 1}, {'N', 1}, {'E', 96}, {'H', 3}, {'K', 5}};
+const Letters kCommon = {{'B', 2}, {'N', 37}, {'E', 96}, {'H', 3}, {'K', 5}};
+const Letters kMost = {{'B', 4}, {'N', 128}, {'E', 96}, {'H', 3}, {'K', 5}};
 
 Letters with(Letters sizes, char letter, int64_t size) {
   sizes[letter] = size;
@@ -125,8 +127,11 @@ void check_types(const Made& made, const OpCase& op) {
 
 void check_shapes(const Made& made, const OpCase& op) {
   Expressions builder;
-  const std::map<char, const IDimensionExpr*> letters = {
-      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")}, {'E', builder.number(96)}};
+  const std::map<char, const IDimensionExpr*> letters = {{'B', builder.symbol("batch")},
+                                                         {'N', builder.symbol("tokens")},
+                                                         {'E', builder.number(96)},
+                                                         {'H', builder.number(3)},
+                                                         {'K', builder.number(5)}};
   const auto count = static_cast<int32_t>(op.inputs.size());
   std::vector<DimsExprs> inputs;
   for (const Input& input : op.inputs) {
@@ -146,7 +151,7 @@ void check_shapes(const Made& made, const OpCase& op) {
   expect_error({"expected " + std::to_string(count)});
   // Another width than the first activation's, in the last input that has one.
   std::size_t last = inputs.size() - 1;
-  while (op.inputs[last].mask) --last;
+  while (std::strchr(op.inputs[last].letters, 'E') == nullptr) --last;
   inputs[last].d[inputs[last].nbDims - 1] = builder.number(95);
   EXPECT(made.build->getOutputShapes(inputs.data(), count, nullptr, 0, &output, 1, builder) != 0);
   expect_error({op.inputs[last].name, "95"});
@@ -259,6 +264,7 @@ void check_shape_changes(const Made& made, const OpCase& op) {
     expect_error({std::string("input ") + op.inputs[input].name, "got shape"});
     for (int32_t at = 0; at < good[input].dims.nbDims; ++at) {
       for (int64_t size : {int64_t{0}, int64_t{-1}, good[input].dims.d[at] + 1}) {
+        if (op.inputs[input].letters[at] == 'K' && size > 0) continue;  // no other input has it
         bad = good;
         bad[input].dims.d[at] = size;
         // The first input that has a letter gives its size: then it is another that does not fit.
@@ -414,6 +420,34 @@ OpCase global_token_attention() {
   return op;
 }
 
+OpCase nystrom_attention() {
+  const auto good = [] { return Fields().add("num_heads", 3).add("num_landmarks", 1); };
+  OpCase op{"NystromAttention", "nystrom_attention", good().add("per_head_init", 1), {}, {}, {}, {}};
+  op.inputs = {
+      {"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}, {"conv_weight", "HK"}};
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"num_landmarks", PluginFieldType::kINT32},
+                    {"per_head_init", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"per_head_init", "missing"}},
+      {good().add("per_head_init", 2), {"per_head_init", "got 2", "0 to 1"}},
+      {Fields().add("num_heads", 3).add("num_landmarks", 0).add("per_head_init", 0), {"num_landmarks", "got 0"}},
+      {good().add("per_head_init", 0).add("scale", 1.0F),
+       {"scale", "expected num_heads, num_landmarks, per_head_init"}},
+  };
+  op.check_args = [](const unsigned char* bytes, DataType type, const std::vector<const void*>& inputs, void* output) {
+    lat_nystrom_attention_args args;
+    std::memcpy(&args, bytes, sizeof args);
+    EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96 && args.taps == 5);
+    EXPECT(args.num_heads == 3 && args.num_landmarks == 1 && args.per_head_init == 1 && args.dtype == dtype_of(type));
+    EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] && args.value.data == inputs[2]);
+    EXPECT(args.attention_mask == inputs[3] && args.conv_weight == inputs[4] && args.output.data == output);
+    for (const lat_rows& rows : {args.query, args.key, args.value, args.output})
+      EXPECT(rows.batch_stride == 37 * 96 && rows.row_stride == 96);
+  };
+  return op;
+}
+
 // Sizes that attributes give, products and quotients, while a network is made: some are known and some are not.
 void check_sizes() {
   const lat::Port hidden = {"hidden", "BNE"}, projection = {"projection", "H E/H R*T"};
@@ -469,7 +503,7 @@ int run(const char* path, bool recording) {
   }
   EXPECT(creators.size() == static_cast<std::size_t>(count));
   check_sizes();
-  for (const OpCase& op : {banded_window_attention(), global_token_attention()}) {
+  for (const OpCase& op : {banded_window_attention(), global_token_attention(), nystrom_attention()}) {
     EXPECT(creators.count(op.name) == 1);
     check_op(*creators[op.name], op, recording);
   }

@@ -7,6 +7,8 @@
 #include "banded_window_attention/kernel.h"
 #include "global_token_attention/arguments.h"
 #include "global_token_attention/kernel.h"
+#include "nystrom_attention/arguments.h"
+#include "nystrom_attention/kernel.h"
 #include "recording.h"
 
 namespace {
@@ -51,3 +53,4 @@ void record(const char* entry, const Args& args, void* workspace, void* stream, 
 
 LAT_RECORDING_KERNEL(banded_window_attention)
 LAT_RECORDING_KERNEL(global_token_attention)
+LAT_RECORDING_KERNEL(nystrom_attention)
