@@ -26,7 +26,7 @@ SMALL = os.environ.get("LAT_GPU_CASES") == "small"
 SHAPES = (
     ((1, 1), (77, 7), (192, 64), (130, 65))
     if SMALL
-    else ((1, 1), (2, 2), (63, 1), (65, 5), (77, 7), (128, 128), (192, 64), (130, 65), (1000, 100), (2112, 64))
+    else ((1, 1), (63, 1), (65, 5), (77, 7), (128, 128), (192, 64), (130, 65), (1000, 100), (2112, 64))
 )
 
 
@@ -65,7 +65,7 @@ def test_layouts(dtype: torch.dtype, head_size: int, layout: str, device: Device
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_taps(dtype: torch.dtype, head_size: int, device: Device) -> None:
     for tokens, taps in ((4, 1001), (330, 1201)) if SMALL else ((4, 1001), (330, 1201), (2000, 511), (2000, 1025)):
-        check_nystrom(device, cast(nystrom_inputs("none", tokens, taps, 2, head_size), dtype), 2)
+        check_nystrom(device, cast(nystrom_inputs("none", tokens, taps, 2, head_size), dtype), 1)
     check_nystrom(device, cast(nystrom_inputs("left", 320, 3, 2, head_size), dtype), 64, convolution=False)
 
 

@@ -66,6 +66,13 @@ def test_lengths(dtype: torch.dtype, device: Device) -> None:
         check_nystrom(device, cast(nystrom_inputs("none", 392, 65, 1, size, 1), dtype), 7)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_segments_of_several_tiles(dtype: torch.dtype, device: Device) -> None:
+    """All warps read what all have copied."""
+    play(device, 1)
+    check_nystrom(device, cast(nystrom_inputs("right", 1600, 3, 1, 32, 1), dtype), 64)
+
+
 @pytest.mark.parametrize("layout", ["slices", "odd"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_layouts(dtype: torch.dtype, layout: str, device: Device) -> None:
@@ -77,10 +84,11 @@ def test_layouts(dtype: torch.dtype, layout: str, device: Device) -> None:
 @pytest.mark.parametrize("head_size", [32, 128])
 @pytest.mark.parametrize("dtype", [HALF, FULL], ids=str)
 def test_taps(dtype: torch.dtype, head_size: int, device: Device) -> None:
-    """More than the sequence is long, more than lie in shared memory at once, and none."""
+    """More than the sequence is long, more than lie in shared memory at once, and none. One landmark: of few, the
+    inverse makes more of chance than the convolution of mistakes."""
     for tokens, taps in ((70, 1), (130, 129), (4, 1001), (330, 1201), (600, 513)):
         play(device, taps % 4 == 1, taps)
-        check_nystrom(device, cast(nystrom_inputs("none", tokens, taps, 1, head_size, 1), dtype), 2)
+        check_nystrom(device, cast(nystrom_inputs("none", tokens, taps, 1, head_size, 1), dtype), 1)
     check_nystrom(device, cast(nystrom_inputs("left", 70, 3, 1, head_size), dtype), 2, convolution=False)
 
 
@@ -98,7 +106,7 @@ def test_batch_start_couples_rows_and_head_start_does_not(device: Device) -> Non
 def test_no_nan(dtype: torch.dtype, device: Device) -> None:
     """Zeros, equal rows, scores of thousands; and values near both ends of float16."""
     play(device, 1)
-    rows, _, value, mask, weight = cast(nystrom_inputs("right", 80, 3, 1, 32), dtype)
+    rows, _, value, mask, weight = cast(nystrom_inputs("right", 80, 3, 1, 32, 1), dtype)
     one, zero = torch.ones_like(rows), torch.zeros_like(rows)
     for query, key, values in (
         (zero, zero, zero),
