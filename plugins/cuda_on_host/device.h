@@ -132,15 +132,20 @@ struct Device {
       makecontext(&fiber.context, &Device::start, 0);
       order.push_back(at);
     }
+    // Now and then a warp stands still until all others wait for it: a barrier that is missing shows.
+    int held = -1;
     while (alive > 0) {
       std::shuffle(order.begin(), order.end(), random);
+      if (held < 0 && random() % 16 == 0) held = static_cast<int>(random() % warps.size());
       const uint64_t before = moves;
       for (const unsigned at : order) {
-        if (fibers[at].done) continue;
+        if (fibers[at].done || static_cast<int>(at) / kWarpLanes == held) continue;
         thread = at;
         swapcontext(&scheduler, &fibers[at].context);
       }
-      if (moves == before) {
+      if (moves == before && held >= 0) {
+        held = -1;
+      } else if (moves == before) {
         std::fprintf(stderr, "threads of a block wait for others that do not come\n");
         std::abort();
       }
