@@ -13,6 +13,7 @@
 // In another kernel, 256 bytes of alignment and kSharedBytes of shared memory given (all threads call all of these):
 //
 //     MmaConvolution<Element, kHeadSize, kWarps> convolution(shared, value, stride, tokens, taps, count);
+//     convolution.load();            // once
 //     convolution.start(first);      // the first values are on their way; they may be, long before they are needed
 //     ...                            // any work that leaves `shared` alone
 //     convolution.add(sum, first);   // sum[kHeadSize / 8][4] of rows first + 16 * warp + sum_row(lane, i)
@@ -55,9 +56,11 @@ class MmaConvolution {
         from_(taps + range_.first(count)),
         tokens_(tokens) {}
 
-  __device__ __forceinline__ void start(int64_t first) {
-    if (!loaded_ || range_.count() > kTapsAtOnce) load_taps(0);
-    loaded_ = true;
+  // Once, before all else.
+  __device__ __forceinline__ void load() const { load_taps(0); }
+
+  __device__ __forceinline__ void start(int64_t first) const {
+    if (range_.count() > kTapsAtOnce) load_taps(0);
     copy_first(chunks_of(first, 0));
   }
 
@@ -152,7 +155,6 @@ class MmaConvolution {
   TapRange range_;
   const Element* from_;
   int32_t tokens_;
-  bool loaded_ = false;
 };
 
 // A thread has rows 4 * group + i, group = thread / 8, and of the columns runs of kRun, 8 of them side by side: it has
@@ -284,6 +286,7 @@ __global__ void __launch_bounds__(MmaConvolutionOfKernel<Element, kHeadSize>::kT
   LAT_SHARED_MEMORY(shared);
   const ValueConvolutionBlock<Element, kHeadSize> block(task, Convolution::kRows);
   Convolution convolution(shared, block.value, task.value.row_stride, task.tokens, block.taps, task.taps);
+  convolution.load();
   convolution.start(block.first);
   const int own = thread_of_block() / 32 * 16;
   const int64_t rows = task.tokens - block.first - own, stride = task.output.row_stride;

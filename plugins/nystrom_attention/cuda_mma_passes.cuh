@@ -229,7 +229,8 @@ __global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads, 
   using Shape = MmaOutputShape<Element, kHeadSize>;
   LAT_SHARED_MEMORY(shared);
   const int64_t block = task.first_block + blockIdx.x, head = block / task.row_blocks;
-  const int64_t batch = head / task.num_heads, column = head % task.num_heads * kHeadSize;
+  const int32_t batch = static_cast<int32_t>(head / task.num_heads);
+  const int32_t column = static_cast<int32_t>(head % task.num_heads) * kHeadSize;
   const int32_t from = static_cast<int32_t>(block % task.row_blocks) * task.run;  // blocks of rows
   const int32_t all = (task.tokens - 1) / Shape::kRows + 1, to = all - from < task.run ? all : from + task.run;
   const uint32_t queries = shared_address(shared), landmarks = queries + Shape::kRows * Shape::kRowBytes;
@@ -255,7 +256,8 @@ __global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads, 
   typename Shape::Convolution convolution(
       shared + Shape::kRows * Shape::kRowBytes + 2 * task.panels * Shape::kTileBytes,
       row_of<const Element>(task.value, batch, 0, column), task.value.row_stride, task.tokens,
-      static_cast<const Element*>(task.conv_weight) + head % task.num_heads * task.taps, task.taps);
+      static_cast<const Element*>(task.conv_weight) + column / kHeadSize * task.taps, task.taps);
+  if (task.conv_weight != nullptr) convolution.load();
   for (int32_t at = from; at < to; ++at) {
     const int64_t first = int64_t{at} * Shape::kRows;
     MmaLandmarkRows<Element, __half, kHeadSize> rows;
@@ -272,7 +274,7 @@ __global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads, 
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float factor = task.summary_scale[head] / rows.total(half);
+      const float factor = task.summary_scale[int64_t{batch} * task.num_heads + column / kHeadSize] / rows.total(half);
 #pragma unroll
       for (int place = 0; place < kHeadSize / 8; ++place)
 #pragma unroll
