@@ -13,13 +13,14 @@ constexpr int kTapsAtOnce = 512;
 // Taps of one head that can meet a value: those further out than the sequence is long meet only zeros. Tap t of row i
 // meets token i - half + t.
 struct TapRange {
-  int64_t first, count, half;  // first: of the taps as they are given
+  int32_t half;
 
-  LAT_HOST_DEVICE TapRange(int64_t taps, int64_t tokens) {
-    half = taps / 2 < tokens ? taps / 2 : tokens - 1;
-    first = taps / 2 - half;
-    count = 2 * half + 1;
-  }
+  LAT_HOST_DEVICE TapRange(int64_t taps, int32_t tokens)
+      : half(taps / 2 < tokens ? static_cast<int32_t>(taps / 2) : tokens - 1) {}
+
+  LAT_HOST_DEVICE int64_t count() const { return 2 * int64_t{half} + 1; }
+  // Its first tap, of the `taps` as they are given.
+  LAT_HOST_DEVICE int64_t first(int64_t taps) const { return taps / 2 - half; }
 };
 
 // The chunks that `rows` rows from `first_row` on meet with the taps `first_tap` to `first_tap + taps`, of a TapRange.
@@ -32,7 +33,7 @@ struct ConvolutionChunks {
   LAT_HOST_DEVICE ConvolutionChunks(const TapRange& range, int64_t first_tap, int64_t first_row, int rows,
                                     int chunk_rows, int64_t tokens) {
     token = first_row - range.half + first_tap;
-    taps = static_cast<int32_t>(range.count - first_tap < kTapsAtOnce ? range.count - first_tap : kTapsAtOnce);
+    taps = static_cast<int32_t>(range.count() - first_tap < kTapsAtOnce ? range.count() - first_tap : kTapsAtOnce);
     const int64_t met = rows - 1 + taps;  // tokens
     const int64_t before = token < 0 ? -token : 0, within = tokens - token < met ? tokens - token : met;
     from = static_cast<int32_t>((before < met ? before : met) / chunk_rows);

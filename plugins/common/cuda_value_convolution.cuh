@@ -4,15 +4,16 @@
 //
 // Two forms, each for a block of threads that holds float32 sums of a block of rows of one head:
 //   MmaConvolution   16-bit elements whose rows lie on 16 bytes. On the matrix units: left are the taps on a diagonal
-//                    band, element (row i, value p) is tap p - i, right the values. Exact products, float32 sums. A warp
-//                    has 16 rows, sums as mma.sync leaves them.
+//                    band, element (row i, value p) is tap p - i, right the values. Exact products, float32 sums. A
+//                    warp has 16 rows, sums as mma.sync leaves them.
 //   SimtConvolution  float32, and any other rows. Fused multiply-adds; 128 threads, a thread has 4 rows side by side.
-// Each value is read once by a block and kRows - 1 + K rows of values by a block of kRows rows; K is bounded by nothing,
-// at most kTapsAtOnce taps are in shared memory.
+// Each value is read once by a block and kRows - 1 + K rows of values by a block of kRows rows; K is bounded by
+// nothing, at most kTapsAtOnce taps are in shared memory.
 //
 // In another kernel, 256 bytes of alignment and kSharedBytes of shared memory given (all threads call all of these):
 //
 //     MmaConvolution<Element, kHeadSize, kWarps> convolution(shared, value, stride, tokens, taps, count);
+//     convolution.load();            // once
 //     convolution.start(first);      // the first values are on their way; they may be, long before they are needed
 //     ...                            // any work that leaves `shared` alone
 //     convolution.add(sum, first);   // sum[kHeadSize / 8][4] of rows first + 16 * warp + sum_row(lane, i)
@@ -25,8 +26,8 @@
 #pragma once
 
 #include "common/convolution_walk.h"
-#include "common/cuda_async_copy.cuh"
 #include "common/cuda_attention.cuh"
+#include "common/cuda_copy_rows.cuh"
 #include "common/cuda_launch.cuh"
 #include "common/cuda_sum_rows.cuh"
 
@@ -40,43 +41,50 @@ class MmaConvolution {
   static constexpr uint32_t kRowBytes = 2 * kHeadSize, kChunkBytes = kChunkRows * kRowBytes;
   // Steps of 16 x 16 that meet a tap reach at most 30 beyond the first and the last.
   static constexpr int kLead = 32, kTapNumbers = kLead + kTapsAtOnce + kLead;
-  static constexpr int kSharedBytes = static_cast<int>(2 * kChunkBytes) + (4 * kTapNumbers + 255) / 256 * 256;
+  // Chunks that lie in shared memory: with K up to 65, all that a block of rows meets.
+  static constexpr int kStages = kHeadSize == 128 ? 2 : 3;
+  static constexpr int kSharedBytes = static_cast<int>(kStages * kChunkBytes) + (4 * kTapNumbers + 255) / 256 * 256;
 
   // `value`: the head's columns of token 0; `taps`: the `count` taps of the head.
   __device__ __forceinline__ MmaConvolution(unsigned char* shared, const Element* value, int64_t stride, int32_t tokens,
                                             const Element* taps, int64_t count)
       : chunks_(shared_address(shared)),
-        taps_(reinterpret_cast<Element*>(shared + 2 * kChunkBytes)),
+        taps_(reinterpret_cast<Element*>(shared + kStages * kChunkBytes)),
         value_(value),
         stride_(stride),
         range_(count, tokens),
-        from_(taps + range_.first),
+        from_(taps + range_.first(count)),
         tokens_(tokens) {}
 
-  __device__ __forceinline__ void start(int64_t first) {
-    if (!loaded_ || range_.count > kTapsAtOnce) load_taps(0);
-    loaded_ = true;
-    const ConvolutionChunks chunks = chunks_of(first, 0);
-    if (chunks.from < chunks.to) copy(chunks, chunks.from, 0);
-    end_copies();
+  // Once, before all else.
+  __device__ __forceinline__ void load() const { load_taps(0); }
+
+  __device__ __forceinline__ void start(int64_t first) const {
+    if (range_.count() > kTapsAtOnce) load_taps(0);
+    copy_first(chunks_of(first, 0));
   }
 
   __device__ __forceinline__ void add(float (&sum)[kHeadSize / 8][4], int64_t first) const {
-    for (int64_t tap = 0; tap < range_.count; tap += kTapsAtOnce) {
+    for (int64_t tap = 0; tap < range_.count(); tap += kTapsAtOnce) {
       const ConvolutionChunks chunks = chunks_of(first, tap);
       if (tap != 0) {
         __syncthreads();
         load_taps(tap);
-        if (chunks.from < chunks.to) copy(chunks, chunks.from, 0);
-        end_copies();
+        copy_first(chunks);
       }
-      uint32_t stage = 0;
-      for (int32_t chunk = chunks.from; chunk < chunks.to; ++chunk, stage ^= 1) {
-        wait_for_copies();
-        __syncthreads();  // this chunk is here, and no warp reads the one before any more
-        if (chunk + 1 < chunks.to) copy(chunks, chunk + 1, stage ^ 1);
+      uint32_t stage = 0, before = kStages - 1;
+      for (int32_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
+        // The first chunks came together; each further one takes the place of the one before this.
+        const bool further = chunk > chunks.from && chunk - 1 + kStages < chunks.to;
+        if (chunk == chunks.from || chunk >= chunks.from + kStages || further) {
+          wait_for_copies();
+          __syncthreads();  // this chunk is here, and no warp reads the one before any more
+        }
+        if (further) copy(chunks, chunk - 1 + kStages, before);
         end_copies();
         multiply(sum, chunks, chunk, stage);
+        before = stage;
+        stage = stage + 1 == kStages ? 0 : stage + 1;
       }
     }
   }
@@ -86,11 +94,18 @@ class MmaConvolution {
     return {range_, tap, first, kRows, kChunkRows, tokens_};
   }
 
+  __device__ __forceinline__ void copy_first(const ConvolutionChunks& chunks) const {
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage)
+      if (chunks.from + stage < chunks.to) copy(chunks, chunks.from + stage, stage);
+    end_copies();
+  }
+
   // Twice, the second time one number further to the left: pairs that begin at an odd place are a word of those.
   __device__ __forceinline__ void load_taps(int64_t tap) const {
     for (int at = thread_of_block(); at < kTapNumbers; at += kThreads) {
       const int64_t own = tap + at - kLead;
-      const bool there = at >= kLead && at < kLead + kTapsAtOnce && own < range_.count;
+      const bool there = at >= kLead && at < kLead + kTapsAtOnce && own < range_.count();
       const Element number = there ? from_[own] : from_float<Element>(0.0f);
       taps_[at] = number;
       taps_[kTapNumbers + (at == 0 ? kTapNumbers - 1 : at - 1)] = number;
@@ -99,14 +114,10 @@ class MmaConvolution {
 
   __device__ __forceinline__ void copy(const ConvolutionChunks& chunks, int32_t chunk, uint32_t stage) const {
     const int64_t first = chunks.token + int64_t{kChunkRows} * chunk;
-    const uint32_t to = chunks_ + stage * kChunkBytes;
-#pragma unroll 2
-    for (int at = thread_of_block(); at < kChunkRows * kChunks; at += kThreads) {
-      const int row = at / kChunks, place = at % kChunks;
-      const int64_t token = first + row;
-      const bool there = token >= 0 && token < tokens_;
-      copy_or_zero(to + swizzled<kHeadSize>(row, place), value_ + (there ? token * stride_ : 0) + place * 8, there);
-    }
+    copy_rows<kHeadSize, kChunkRows, kThreads>(chunks_ + stage * kChunkBytes, value_, stride_, [&](int row) {
+      const int64_t token = first + row;  // below 0: zeros
+      return token < tokens_ ? token : int64_t{-1};
+    });
   }
 
   // Taps t and t + 1.
@@ -144,7 +155,6 @@ class MmaConvolution {
   TapRange range_;
   const Element* from_;
   int32_t tokens_;
-  bool loaded_ = false;
 };
 
 // A thread has rows 4 * group + i, group = thread / 8, and of the columns runs of kRun, 8 of them side by side: it has
@@ -166,7 +176,7 @@ class SimtConvolution {
         value_(value),
         stride_(stride),
         range_(count, tokens),
-        from_(taps + range_.first),
+        from_(taps + range_.first(count)),
         tokens_(tokens) {}
 
   __device__ static __forceinline__ int row(int own) { return thread_of_block() / kLanes * kOwnRows + own; }
@@ -176,7 +186,7 @@ class SimtConvolution {
 
   // Begins with a barrier: `shared` may have been in use until then.
   __device__ __forceinline__ void add(float (&sum)[kOwnRows][kColumns], int64_t first) const {
-    for (int64_t tap = 0; tap < range_.count; tap += kTapsAtOnce) {
+    for (int64_t tap = 0; tap < range_.count(); tap += kTapsAtOnce) {
       const ConvolutionChunks chunks(range_, tap, first, kRows, kChunkRows, tokens_);
       for (int32_t chunk = chunks.from; chunk < chunks.to; ++chunk) {
         __syncthreads();
@@ -192,7 +202,7 @@ class SimtConvolution {
   __device__ __forceinline__ void load_taps(int64_t tap) const {
     for (int at = thread_of_block(); at < kTapNumbers; at += kThreads) {
       const int64_t own = tap + at - kLead;
-      const bool there = at >= kLead && at < kLead + kTapsAtOnce && own < range_.count;
+      const bool there = at >= kLead && at < kLead + kTapsAtOnce && own < range_.count();
       taps_[at] = there ? to_float(from_[own]) : 0.0f;
     }
   }
@@ -211,6 +221,7 @@ class SimtConvolution {
                                            int32_t chunk) const {
     const int own_first = row(0), to = own_first + kOwnRows - 1 + chunks.taps - kChunkRows * chunk;
     const int from = own_first - kChunkRows * chunk, last = to < kChunkRows ? to : kChunkRows;
+    float part[kOwnRows][kColumns] = {};  // of this chunk: a sum of parts rounds less than one over all taps
     for (int at = from < 0 ? 0 : from; at < last; at += 4) {
       const int first_tap = kChunkRows * chunk + at - own_first;
       float tap[kOwnRows + 3];
@@ -222,9 +233,13 @@ class SimtConvolution {
         for (int own = 0; own < kColumns; ++own) {
           const float value = values_[(at + k) * kStride + column(own)];
 #pragma unroll
-          for (int i = 0; i < kOwnRows; ++i) sum[i][own] = fmaf(tap[kOwnRows - 1 + k - i], value, sum[i][own]);
+          for (int i = 0; i < kOwnRows; ++i) part[i][own] = fmaf(tap[kOwnRows - 1 + k - i], value, part[i][own]);
         }
     }
+#pragma unroll
+    for (int i = 0; i < kOwnRows; ++i)
+#pragma unroll
+      for (int own = 0; own < kColumns; ++own) sum[i][own] += part[i][own];
   }
 
   float *values_, *taps_;
@@ -271,6 +286,7 @@ __global__ void __launch_bounds__(MmaConvolutionOfKernel<Element, kHeadSize>::kT
   LAT_SHARED_MEMORY(shared);
   const ValueConvolutionBlock<Element, kHeadSize> block(task, Convolution::kRows);
   Convolution convolution(shared, block.value, task.value.row_stride, task.tokens, block.taps, task.taps);
+  convolution.load();
   convolution.start(block.first);
   const int own = thread_of_block() / 32 * 16;
   const int64_t rows = task.tokens - block.first - own, stride = task.output.row_stride;

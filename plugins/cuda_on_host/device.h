@@ -133,20 +133,26 @@ struct Device {
       makecontext(&fiber.context, &Device::start, 0);
       order.push_back(at);
     }
-    // Some warps take part in every round, others in few: one may be far ahead of another.
+    // Some warps take part in every round, others in few, and now and then one stands still until all others wait for
+    // it: a barrier that is missing shows.
     std::vector<unsigned> rounds_of_turn;
     for (std::size_t warp = 0; warp < warps.size(); ++warp) rounds_of_turn.push_back(1u << random() % 4 * 2);
+    int held = -1;
     for (bool all = false; alive > 0;) {
       std::shuffle(order.begin(), order.end(), random);
+      if (held < 0 && random() % 16 == 0) held = static_cast<int>(random() % warps.size());
       std::vector<bool> turn;
       for (const unsigned rounds : rounds_of_turn) turn.push_back(all || random() % rounds == 0);
       const uint64_t before = moves;
       for (const unsigned at : order) {
-        if (fibers[at].done || !turn[at / kWarpLanes]) continue;
+        const unsigned warp = at / kWarpLanes;
+        if (fibers[at].done || !turn[warp] || static_cast<int>(warp) == held) continue;
         thread = at;
         swapcontext(&scheduler, &fibers[at].context);
       }
-      if (all && moves == before) {
+      if (all && moves == before && held >= 0) {
+        held = -1;
+      } else if (all && moves == before) {
         std::fprintf(stderr, "threads of a block wait for others that do not come\n");
         std::abort();
       }

@@ -146,6 +146,7 @@ def test_registry_lists_every_op(registry: dict[str, object]) -> None:
         "FullAttention": [["num_heads", "INT32"]],
         "GlobalTokenAttention": [["num_heads", "INT32"], ["scale", "FLOAT32"]],
         "LshCumulation": [["num_heads", "INT32"], ["num_hash", "INT32"], ["hash_code_len", "INT32"]],
+        "NystromAttention": [["num_heads", "INT32"], ["num_landmarks", "INT32"], ["per_head_init", "INT32"]],
     }
 
 
