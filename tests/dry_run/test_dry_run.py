@@ -206,3 +206,18 @@ def test_tables_and_schema_are_in_the_package() -> None:
         pytest.skip("no git")
     listed = (ROOT / "pyproject.toml").read_text()
     assert '"lat_export.dry_run" = ["dry_run.schema.json", "operators/*.json"]' in listed
+
+
+@needs_rtx
+def test_memory_that_rtx_cannot_bound_is_a_warning(bundles: Callable[[str], Path]) -> None:
+    """Longformer from one token on: TensorRT-RTX 1.7.1 plans gigabytes for a model of a few megabytes."""
+
+    def examined_from(tokens: int) -> DryRun:
+        sizes = {"batch": Range(8, 8, 8), "sequence": Range(tokens, 64, 128)}
+        return dry_run(ModelSpec(str(bundles("longformer")), "trt-rtx", Path(), max_global=4, **sizes))
+
+    low, high = examined_from(1), examined_from(64)
+    assert low.works
+    assert [f.rule for f in low.findings if f.severity == "warning"] == ["memory"]
+    assert not [f for f in high.findings if f.severity == "warning"]
+    assert "Total Activation Memory" in high.trial.memory

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
 from dry_run.graphs import INT64, rows, tensor, write
 from onnx import TensorProto, helper, numpy_helper
 
 from lat_export.dry_run import DryRun
+from lat_export.dry_run.examine import flattened
+from lat_export.dry_run.memory import value_bytes
+from lat_export.dry_run.values import evaluated
+from lat_export.ops import StaticBounds
+from lat_export.stages.bundle import read_bundle
+from lat_export.targets.lowering import bounded
 from lat_export.types import Range
 
 Examined = Callable[..., DryRun]
@@ -72,6 +82,35 @@ def test_sizes_that_hang_on_data_are_counted_as_unknown(examined: Examined, tmp_
     nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["y"], to=INT64)]
     path = write(tmp_path / "m.onnx", nodes, [rows("x", 8)], [tensor("y", 3, "found", dtype=INT64)])
     assert examined(path).memory.unknown_values == 1
+
+
+@pytest.mark.parametrize("family", ["longformer", "nystromformer", "yoso"])
+def test_sizes_are_those_that_onnxruntime_sees(family: str, bundles: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of every output of every node, in bytes, from onnxruntime's profile of a run."""
+    bundle = read_bundle(bundles(family))
+    sizes = {"batch": 3, "sequence": 40}
+    flat = flattened(bounded(bundle.folder / "model.onnx", StaticBounds(max_global=4)), frozenset())
+    for index, one in enumerate(flat.graph):
+        one.name = f"n{index}"
+    expected = {one.name: one for one in flat.graph}
+    point = evaluated(flat, sizes)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    model = ir.to_proto(flat).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session.run(None, {spec.name: np.ones([sizes[d] for d in spec.dims], np.int64) for spec in bundle.signature.inputs})
+    events = [event for event in json.loads(Path(session.end_profiling()).read_text()) if event.get("cat") == "Node"]
+    seen = 0
+    for event in events:
+        one = expected.get(event["name"].removesuffix("_kernel_time"))
+        if one is None or not event["name"].endswith("_kernel_time"):
+            continue  # of a node that onnxruntime put in, or took apart
+        ours = sum(value_bytes(point.of(output)) or 0 for output in one.outputs if output.name)
+        assert ours == int(event["args"]["output_size"]), one
+        seen += 1
+    assert seen > 0.8 * len(expected)
 
 
 def test_every_family_is_known_in_full(examined: Examined, bundles: Callable[[str], Path]) -> None:

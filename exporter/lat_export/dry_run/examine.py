@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lat_export.dry_run.dtypes import dtype_findings
 from lat_export.dry_run.findings import ERROR, NOTE, WARNING, Finding, gravest_first
 from lat_export.dry_run.importers import Importers, importers
-from lat_export.dry_run.memory import estimate
+from lat_export.dry_run.memory import MemoryEstimate, estimate
 from lat_export.dry_run.nodes import CALLER, classify, node_findings
 from lat_export.dry_run.plugin_rules import PluginLibrary, lat_findings, library_findings, plugin_library
 from lat_export.dry_run.profile_rules import BOUNDS, profile_findings, sizes_at
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 RTX = "trt-rtx"
+# As its builder logs it.
+ACTIVATIONS = "Total Activation Memory"
 Tell = Callable[[str], None]
 
 
@@ -59,7 +61,7 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     registered = library.registered if library else frozenset()
     bounds = StaticBounds(max_global=plan.max_global)
     portable = bounded(given.portable, bounds)
-    flat = _flattened(bounded(given.portable, bounds), registered)
+    flat = flattened(bounded(given.portable, bounds), registered)
     kinds = classify(portable if target.has_plugins else flat, table, registered)
     points = {bound: evaluated(flat, sizes_at(plan, bound)) for bound in BOUNDS}
     of_contract = {bound: evaluated(portable, sizes_at(plan, bound)) for bound in BOUNDS}
@@ -77,7 +79,8 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     if sound:
         findings += _shape_findings(points, {finding.node for finding in findings})
     trial = _built_for_real(given, plan, scratch, tell)
-    findings += _trial_findings(trial, target)
+    memory = estimate(flat, points["max"])
+    findings += [*_trial_findings(trial, target), *_planned_findings(trial, memory, plan)]
     return DryRun(
         model=given.name,
         target=target.name,
@@ -86,13 +89,13 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
         nodes=tuple(kinds),
         lat_nodes={str(node.name): node.op_type for node in portable.graph if node.domain == DOMAIN},
         library=library,
-        memory=estimate(flat, points["max"]),
+        memory=memory,
         trial=trial,
         findings=gravest_first(findings),
     )
 
 
-def _flattened(program: ir.Model, kept: frozenset[str]) -> ir.Model:
+def flattened(program: ir.Model, kept: frozenset[str]) -> ir.Model:
     """Bodies in place of their nodes, but for those that a plugin runs; each node of a body knows its caller."""
     for node in program.graph:
         if node.op_identifier() in program.functions:
@@ -170,6 +173,22 @@ def _trial_findings(trial: Trial, target: TensorRTTarget) -> Iterator[Finding]:
         yield Finding(ERROR if decides else WARNING, rule, what, got=error, mend="see the nodes named above, if any")
     for warning in trial.warnings:
         yield Finding(NOTE, rule, "TensorRT-RTX warns", got=warning)
+
+
+def _planned_findings(trial: Trial, memory: MemoryEstimate, plan: BuildPlan) -> Iterator[Finding]:
+    """A builder bounds what it computes from dynamic sizes by itself, and badly where a range begins low."""
+    planned = trial.memory.get(ACTIVATIONS, 0)
+    if memory.explains(planned):
+        return
+    ranges = ", ".join(f"{dim} {sizes}" for dim, sizes in plan.sizes.items())
+    yield Finding(
+        WARNING,
+        "memory",
+        "TensorRT-RTX plans far more activation memory than the graph has: it cannot bound some size by the profile's",
+        got=f"{planned} bytes for {ranges}",
+        expected=f"about {memory.activations_bytes} bytes",
+        mend="begin --seq higher, at the attention window or above (256:512:4096, say), or fix the sizes",
+    )
 
 
 def given_model(name: str, portable: Path, signature: Signature | None) -> Given:

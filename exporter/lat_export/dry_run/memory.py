@@ -4,6 +4,12 @@ The nodes are walked in their order; a value takes room from the node that makes
 the most that is there at once is the estimate. Values that only rename another (Reshape and its like) take none, and so
 do numbers that are known at build time. An engine stores less where it fuses nodes, and more for the workspace of its
 kernels, which no graph tells.
+
+How good it is, on the golden models: the size of every value is exactly what onnxruntime gives for it (a test holds
+that). TensorRT-RTX 1.7.1 plans about 8 MB, whatever the model, and 0.9 to 2.2 times the estimate. Where it bounds badly
+what is computed from a dynamic size it plans up to a thousand times as much: Longformer's blocks are min(W, N) tokens
+long, so with N >= 1 it makes room for N blocks of W tokens. onnxruntime on the CPU, without its arena, peaks at 1.7 to
+2.2 times the estimate. What TensorRT itself plans was never seen.
 """
 
 from __future__ import annotations
@@ -17,6 +23,9 @@ from lat_export.dry_run.values import Point, Value, named_nodes
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+# Bytes that the builder may plan beyond the estimate, and how often the estimate itself, before a user is warned.
+PLANNED_ALWAYS_BYTES = 64 * 2**20
+PLANNED_IN_EXCESS = 8
 RENAMING = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 
 
@@ -36,6 +45,10 @@ class MemoryEstimate:
     bindings_bytes: int
     largest_at: str
     unknown_values: int
+
+    def explains(self, planned_bytes: int) -> bool:
+        """Whether so much activation memory is near enough to the estimate."""
+        return planned_bytes <= PLANNED_ALWAYS_BYTES + PLANNED_IN_EXCESS * self.activations_bytes
 
     def to_json(self) -> dict[str, int | str]:
         return asdict(self)
