@@ -68,7 +68,13 @@ def test_node_of_onnxruntime_has_a_mend_of_its_own(examined: Examined, tmp_path:
 
 def test_parser_looks_at_no_domain(examined: Examined, tmp_path: Path) -> None:
     gelu = node("Gelu", ["x"], ["y"], name="g", domain="com.microsoft")
-    found = examined(write(tmp_path / "m.onnx", [gelu], [rows("x", 8)], [rows("y", 8)]))
+    path = write(tmp_path / "m.onnx", [gelu], [rows("x", 8)], [rows("y", 8)])
+    model = onnx.load(path)  # not even at a local function of that very domain and name
+    body, opsets = [node("NoSuchOp", ["a"], ["b"])], [helper.make_opsetid("", 20)]
+    model.functions.append(helper.make_function("com.microsoft", "Gelu", ["a"], ["b"], body, opsets))
+    path.write_bytes(model.SerializeToString())
+    found = examined(path)
+    assert [kept.kind for kept in found.nodes] == ["built-in"]
     assert found.works
     assert [(f.rule, f.node) for f in found.findings if f.severity == "warning"] == [("name of a standard op", "g")]
 

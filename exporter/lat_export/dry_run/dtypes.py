@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lat_export.dry_run.findings import ERROR, NOTE, WARNING, Finding
-from lat_export.dry_run.importers import TYPES, Importers
+from lat_export.dry_run.importers import TYPES, Importers, type_name
 from lat_export.dry_run.values import Point, named_nodes
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def dtype_findings(program: ir.Model, point: Point, table: Importers) -> Iterato
         yield Finding(
             NOTE if seen else WARNING,
             RULE,
-            f"{op} on {dtype.lower()} is not among the types that {table.engine} {table.version} documents "
+            f"{op} on {type_name(dtype)} is not among the types that {table.engine} {table.version} documents "
             f"({len(names)} node{'s' * (len(names) > 1)})" + (", and TensorRT-RTX 1.7.1 builds it" if seen else ""),
             names[0],
-            dtype.lower(),
-            ", ".join(sorted(name.lower() for name in table.operators[op])),
+            type_name(dtype),
+            ", ".join(sorted(type_name(name) for name in table.operators[op])),
             f"cast around it, if {table.engine} refuses it",
         )
     yield from _of_the_graph(program, point)
@@ -65,9 +65,9 @@ def _unknown_types(name: str, node: ir.Node, point: Point) -> Iterator[Finding]:
             mend = "export again in float32: TensorRT reads float64 as float32"
             yield Finding(WARNING, RULE, "float64 is cut to float32", name, "float64", "float32", mend)
         elif dtype and dtype not in OF_TENSORRT:
-            expected = ", ".join(sorted(known.lower() for known in OF_TENSORRT))
+            expected = ", ".join(sorted(type_name(known) for known in OF_TENSORRT))
             mend = "cast to a type that it has"
-            yield Finding(ERROR, RULE, "TensorRT has no such element type", name, dtype.lower(), expected, mend)
+            yield Finding(ERROR, RULE, "TensorRT has no such element type", name, type_name(dtype), expected, mend)
 
 
 def _schema(program: ir.Model, node: ir.Node) -> onnx.defs.OpSchema | None:
@@ -98,7 +98,7 @@ def _mixed(name: str, node: ir.Node, schema: onnx.defs.OpSchema, point: Point) -
             types.setdefault(variable, {}).setdefault(dtype, str(value.name))
     for found in types.values():
         if len(found) > 1:
-            got = ", ".join(f"{value}: {dtype.lower()}" for dtype, value in found.items())
+            got = ", ".join(f"{value}: {type_name(dtype)}" for dtype, value in found.items())
             mend = "put a Cast before it: a strongly typed network converts nothing by itself"
             yield Finding(ERROR, RULE, f"operands of {node.op_type} are of several types", name, got, "one type", mend)
 

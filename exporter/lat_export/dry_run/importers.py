@@ -26,6 +26,11 @@ TYPES = {
 }
 
 
+def type_name(dtype: str) -> str:
+    """ONNX's name of an element type as people write it: float32 for FLOAT."""
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(dtype, dtype.lower())
+
+
 @dataclass(frozen=True)
 class Importers:
     """The built-in importers of one parser.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export import native
 from lat_export.dry_run.findings import ERROR, NOTE, WARNING, Finding
+from lat_export.dry_run.importers import type_name
 from lat_export.dry_run.values import Point, Value
 from lat_export.errors import InputError, MissingError, ShapeError
 from lat_export.ops import DOMAIN, OPS, Op
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 CUDA_HEAD_SIZES = (16, 32, 64, 128)
 LARGEST_FIELD = 2**31 - 1
-NUMPY_NAMES = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "float64"}
 FIELDS, INPUTS, HEAD_SIZE, LIBRARY = "plugin fields", "inputs of a lat op", "head size", "plugin library"
 PLUGIN_SOURCE = "tensorrt_plugin.cpp"
 
@@ -155,7 +155,7 @@ class _Described:
     """As much of a tensor as a contract looks at."""
 
     def __init__(self, value: Value) -> None:
-        self.dtype = NUMPY_NAMES.get(value.dtype, value.dtype.lower())
+        self.dtype = type_name(value.dtype)
         self.shape = value.whole or ()
         self.ndim = len(self.shape)
 
