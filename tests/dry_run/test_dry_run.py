@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import onnx
 import pytest
-from dry_run.graphs import banded_model, plugin_folder
+from dry_run.graphs import INT64, banded_model, plugin_folder, rows, write
+from onnx import helper, numpy_helper
 
 from lat_export.dry_run import DryRun, dry_run
 from lat_export.dry_run.importers import TABLES, TYPES, importers
@@ -76,16 +78,13 @@ def test_rtx_builds_it_for_real_and_nothing_is_kept(
 
 @needs_rtx
 def test_word_of_rtx_decides_for_rtx_and_warns_for_tensorrt(tmp_path: Path) -> None:
-    """An Einsum over a dimension of zero tokens: no rule knows it."""
-    from dry_run.graphs import rows, write
-    from onnx import helper
-
-    path = tmp_path / "m.onnx"
-    victim = helper.make_node("Attention", ["x", "x", "x"], ["y"], name="victim", q_num_heads=2, kv_num_heads=2)
-    write(path, [victim], [rows("x", 8)], [rows("y", 8)], opset=23)
+    """A MatMul of int64, which is documented for no such type: for the rules that is a warning."""
+    weight = numpy_helper.from_array(np.ones((8, 8), np.int64), "w")
+    victim = helper.make_node("MatMul", ["x", "w"], ["y"], name="victim")
+    path = write(tmp_path / "m.onnx", [victim], [rows("x", 8, INT64)], [rows("y", 8, INT64)], initializer=[weight])
     sizes = {"batch": Range(1, 1, 2), "sequence": Range(8, 8, 8)}
     of_rtx = dry_run(ModelSpec(str(path), "trt-rtx", Path(), **sizes))
-    assert not of_rtx.works
+    assert [f.rule for f in of_rtx.findings if f.severity == "error"] == ["TensorRT-RTX builds it"]
     assert of_rtx.trial.errors
     of_trt = dry_run(ModelSpec(str(path), "trt", Path(), **sizes))
     assert of_trt.works

@@ -52,16 +52,20 @@ def test_most_that_is_live_at_once(examined: Examined, tmp_path: Path) -> None:
     assert half.activations_bytes * 2 == memory.activations_bytes
 
 
-def test_another_name_takes_no_room_and_keeps_what_it_names(examined: Examined, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_later", ["a", "b"])
+def test_another_name_takes_no_room_and_keeps_what_it_names(
+    read_later: str, examined: Examined, tmp_path: Path
+) -> None:
     shape = numpy_helper.from_array(np.array([0, 0, 4, 2]), "shape")
     nodes = [
         node("Relu", ["x"], ["a"]),
         node("Reshape", ["a", "shape"], ["b"]),
         node("Neg", ["x"], ["c"]),
         node("Relu", ["c"], ["d"], name="three are live"),
-        node("ReduceSum", ["b"], ["e"], keepdims=0),
+        node("ReduceSum", [read_later], ["e"], keepdims=0),
+        node("ReduceMax", ["b"], ["m"], keepdims=0),
         node("ReduceSum", ["d"], ["f"], keepdims=0),
-        node("Add", ["e", "f"], ["y"]),
+        node("Sum", ["e", "f", "m"], ["y"]),
     ]
     path = write(tmp_path / "m.onnx", nodes, [rows("x", 8)], [tensor("y")], initializer=[shape])
     memory = examined(path).memory
