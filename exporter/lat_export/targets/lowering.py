@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,22 +27,35 @@ def with_static_bounds(model: Path, lowered: Path, bounds: StaticBounds, *, inli
     Args:
         inlined: put the bodies in place of their nodes and share what is alike, for a target without plugins.
     """
+    program = bounded(model, bounds)
+    if inlined:
+        inline(program)
+    save(program, lowered)
+    return lowered
+
+
+def bounded(model: Path, bounds: StaticBounds) -> onnx_ir.Model:
+    """`model` with function bodies whose shapes hang on `bounds`."""
     import onnx_ir as ir
 
     program = ir.load(model)
     for identifier in list(program.functions):
         domain, name, _ = identifier
-        if domain == DOMAIN:
+        if domain == DOMAIN and name in OPS:
             program.functions[identifier] = OPS[name].function(bounds)
-    if inlined:
-        _inline(program)
-    save(program, lowered)
-    return lowered
+    return program
 
 
-def _inline(program: onnx_ir.Model) -> None:
-    """Bodies in place of nodes; masks, indices and shapes that layers have in common are computed once."""
+def inline(program: onnx_ir.Model, kept: Collection[str] = ()) -> None:
+    """Bodies in place of nodes; masks, indices and shapes that layers have in common are computed once.
+
+    Args:
+        kept: `lat` ops whose nodes stay.
+    """
     from onnx_ir.passes import Sequential
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, InlinePass, RemoveUnusedNodesPass
 
+    for domain, name, overload in list(program.functions):
+        if domain == DOMAIN and name in kept:
+            del program.functions[domain, name, overload]
     Sequential(InlinePass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass())(program)
