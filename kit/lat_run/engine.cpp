@@ -1,7 +1,8 @@
 // An engine in TensorRT's runtime, 10 or 11: the calls that both have. TensorRT is not linked: libnvinfer.so of the
 // headers' major version is opened at run time, so that this compiles where only the headers are.
 //
-// Never run so far: compiled with the headers of 10.13 and 11.1, on machines without TensorRT and without a GPU.
+// Never run with TensorRT or on a GPU so far: compiled with the headers of 10.13 and 11.1, and run against a TensorRT
+// that the host plays (tests/native/lat_run_host of lat-export).
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>

