@@ -636,7 +636,7 @@ class Runtime:
 
 
 def test_python_asks_tensorrt_for_the_right_engine(kit: Kit, tmp_path: Path) -> None:
-    """build_engine.py with a module that plays TensorRT's: plugins in both registries, types, profile, and a refusal."""
+    """build_engine.py with a module that plays TensorRT: plugins in both registries, types, profile, and a refusal."""
     (tmp_path / "tensorrt.py").write_text(PLAYED_TENSORRT)
     folder = kit("longformer").bundle.folder
     library, engine = tmp_path / "liblat_trt.so", tmp_path / "out" / "model.engine"
