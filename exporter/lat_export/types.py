@@ -93,6 +93,7 @@ class ModelSpec:
         max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
         inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
         outputs: of `OPTIONAL_OUTPUTS`.
+        kit: no engine is built here, but a folder that builds it on another machine.
     """
 
     model: str
@@ -109,6 +110,7 @@ class ModelSpec:
     allow_pickle: bool = False
     validate: bool = True
     force: bool = False
+    kit: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 )
 @click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
 @click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
+@click.option("--kit", is_flag=True, help="With --to trt: a folder that builds the engine where TensorRT is, not here.")
 @click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
 @click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
@@ -65,6 +66,7 @@ def model(
     lat-export model ./checkpoint --to onnx --out ./bundle
     lat-export model ./checkpoint --to trt-rtx --seq 1:512:4096 --out ./bundle
     lat-export model ./checkpoint --to trt --seq 1:512:4096 --dry-run
+    lat-export model ./checkpoint --to trt --kit --out ./kit
     """
     options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
     if dry_run:
@@ -90,6 +92,8 @@ def model(
         print_report(exported.report)
     else:
         tell("not validated: --no-validate")
+    if spec.kit:
+        tell(f"next, on the machine with TensorRT: copy {spec.out} there and run its build.sh")
 
 
 def _dry_run(spec: ModelSpec, as_json: bool) -> None:

@@ -21,16 +21,24 @@ def lat_nodes(model: Path) -> dict[str, str]:
     return {str(node.name): node.op_type for node in graph if node.domain == DOMAIN}
 
 
-def with_static_bounds(model: Path, lowered: Path, bounds: StaticBounds, *, inlined: bool = False) -> Path:
+def with_static_bounds(
+    model: Path, lowered: Path, bounds: StaticBounds, *, inlined: bool = False, shares_weights: bool = False
+) -> Path:
     """Write `model` to `lowered` with function bodies whose shapes hang on `bounds` instead of on data.
 
     Args:
         inlined: put the bodies in place of their nodes and share what is alike, for a target without plugins.
+        shares_weights: weights that `model` has in a file beside it stay there; `lowered` must lie beside it too.
     """
+    import onnx_ir as ir
+
     program = bounded(model, bounds)
     if inlined:
         inline(program)
-    save(program, lowered)
+    if shares_weights:
+        ir.save(program, lowered)
+    else:
+        save(program, lowered)
     return lowered
 
 

@@ -62,7 +62,10 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     if unusable:
         answer["errors"] = unusable
         return answer
-    answer["checked"] = _check(trt, trt.Runtime(log), engine)
+    runtime = trt.Runtime(log)
+    for library in request["plugins"]:  # its registry is not the builder's
+        runtime.get_plugin_registry().load_library(library)
+    answer["checked"] = _check(trt, runtime, engine)
     log.errors.clear()  # what deserialising says of a missing GPU is told by "checked"
     Path(request["engine"]).write_bytes(engine)
     answer["inputs"] = [_tensor(network.get_input(index)) for index in range(network.num_inputs)]

@@ -64,6 +64,14 @@ class TensorRTTarget(Target):
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
+        lowered = scratch / f"{self.name}.onnx"
+        return with_static_bounds(portable, lowered, self.bounds(plan), inlined=not self.has_plugins)
+
+    def bounds(self, plan: BuildPlan) -> StaticBounds:
+        """
+        Raises:
+            InputError: more global tokens than the library can find.
+        """
         if plan.max_global is not None and plan.max_global > MOST_GLOBALS:
             raise InputError(
                 f"{self.title} finds at most {MOST_GLOBALS} global tokens in a row (the limit of its TopK)",
@@ -71,9 +79,7 @@ class TensorRTTarget(Target):
                 expected=f"at most {MOST_GLOBALS}",
                 where={"stage": "lower"},
             )
-        lowered = scratch / f"{self.name}.onnx"
-        bounds = StaticBounds(max_global=plan.max_global)
-        return with_static_bounds(portable, lowered, bounds, inlined=not self.has_plugins)
+        return StaticBounds(max_global=plan.max_global)
 
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
         started = time.perf_counter()
@@ -110,7 +116,7 @@ class TensorRTTarget(Target):
             "model": str(lowered),
             "engine": str(engine),
             "answer": str(lowered.with_suffix(".answer.json")),
-            "profile": _profile(inputs, plan),
+            "profile": profile_of(inputs, plan),
             "plugins": [],
         }
         return _build_in_child(self.title, request)
@@ -140,7 +146,7 @@ class TensorRTTarget(Target):
         ]
 
 
-def _profile(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> dict[str, list[list[int]]]:
+def profile_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> dict[str, list[list[int]]]:
     """Smallest, usual and largest shape of every input."""
     return {
         spec.name: [
