@@ -231,7 +231,7 @@ constexpr float kSmallestNorm = 1e-12f;  // of torch.nn.functional.normalize
 
 // D / 4 lanes a row of a head.
 template <class Element, int kHeadSize>
-__global__ void __launch_bounds__(kFinishThreads) finish_rows(const __grid_constant__ FinishTask task) {
+__global__ void __launch_bounds__(kFinishThreads, 4) finish_rows(const __grid_constant__ FinishTask task) {
   constexpr int kLanes = kHeadSize / 4, kRows = kFinishThreads / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int64_t row = (task.first_block + blockIdx.x) * kRows + threadIdx.x / kLanes;

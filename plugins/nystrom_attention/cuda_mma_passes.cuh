@@ -211,7 +211,9 @@ __global__ void __launch_bounds__(MmaKeysShape<kHeadSize>::kThreads, kHeadSize =
 
 template <class Element, int kHeadSize>
 struct MmaOutputShape {
-  static constexpr int kWarps = kHeadSize == 128 ? 4 : 8, kThreads = 32 * kWarps, kRows = 16 * kWarps;
+  // With 8 warps of D = 64 and two blocks a multiprocessor the registers do not suffice.
+  static constexpr int kWarps = kHeadSize < 64 ? 8 : 4, kThreads = 32 * kWarps, kRows = 16 * kWarps;
+  static constexpr int kBlocks = kHeadSize == 64 ? 3 : 2;
   using Convolution = MmaConvolution<Element, kHeadSize, kWarps>;
   static constexpr uint32_t kRowBytes = 2 * kHeadSize, kTileBytes = kLandmarkRows * kRowBytes;
   // Queries; landmarks and summary for each panel; the convolution's.
@@ -224,7 +226,8 @@ struct MmaOutputShape {
 // `run` blocks of rows of one head, one after the other: the next one's queries are on their way while this one's are
 // at work. Weights and summary are multiplied as float16 whatever the element type.
 template <class Element, int kHeadSize>
-__global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads, 2)
+__global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads,
+                                  MmaOutputShape<Element, kHeadSize>::kBlocks)
     mma_write_output(const __grid_constant__ NystromTask task) {
   using Shape = MmaOutputShape<Element, kHeadSize>;
   LAT_SHARED_MEMORY(shared);

@@ -5,9 +5,6 @@
 
 namespace lat {
 
-// What a block of threads may have on every device that the kernels are for: 99 KiB on sm_86, 89 and 120.
-constexpr int kSharedBytesOfEveryDevice = 99 * 1024;
-
 // As if a device were small.
 constexpr int64_t kBlocksThatFill = 2;
 
@@ -15,8 +12,10 @@ template <class... Parameters, class... Arguments>
 void launch(const char* step, void (*kernel)(Parameters...), int64_t blocks, int threads, int shared_bytes, cudaStream_t,
             lat_status& status, Arguments&&... arguments) {
   if (status.code != LAT_OK) return;
-  if (threads > 1024 || shared_bytes > kSharedBytesOfEveryDevice) {
-    std::fprintf(stderr, "%s: %d threads and %d bytes of shared memory, more than every device has\n", step, threads,
+  int most = 0;
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+  if (threads > 1024 || shared_bytes > most) {
+    std::fprintf(stderr, "%s: %d threads and %d bytes of shared memory, more than this device has\n", step, threads,
                  shared_bytes);
     std::abort();
   }
