@@ -16,6 +16,8 @@ from lat_export.environment import gpu_count
 from lat_export.pipeline import Exported, export
 from lat_export.types import ModelSpec
 
+pytest_plugins = ["dry_run.fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "golden"
 FAMILY_TASKS = sorted((path.parent.parent.name, path.parent.name) for path in GOLDEN.glob("*/*/golden.json"))

@@ -48,8 +48,7 @@ __device__ __forceinline__ void read_vector(const Element* from, Element (&to)[k
 // The first B blocks of threads: find_key_bits. The others: one landmark of the queries, later of the keys, 32 *
 // kVector columns of it. Warps take its rows in turn; their sums are added up in their order.
 template <class Element, int kVector, bool kWith16>
-__global__ void __launch_bounds__(LandmarkShape::kThreads, 4)
-    find_landmarks(const __grid_constant__ NystromTask task) {
+__global__ void __launch_bounds__(LandmarkShape::kThreads, 4) find_landmarks(const __grid_constant__ NystromTask task) {
   constexpr int kColumns = 32 * kVector, kAtOnce = LandmarkShape::kRowsAtOnce, kWarps = LandmarkShape::kWarps;
   __shared__ float sums[kWarps][kColumns];
   int64_t block = task.first_block + blockIdx.x;

@@ -24,6 +24,8 @@ from lat_export.dry_run.make_importers import of_document
 from lat_export.targets import TARGETS
 from lat_export.types import ModelSpec, Range
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 Examined = Callable[..., DryRun]
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "golden"

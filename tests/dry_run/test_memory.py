@@ -22,6 +22,8 @@ from lat_export.stages.bundle import read_bundle
 from lat_export.targets.lowering import bounded
 from lat_export.types import Range
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 Examined = Callable[..., DryRun]
 node = helper.make_node
 # The largest sizes of the profile: 2 rows of 64 tokens.

@@ -18,6 +18,8 @@ from lat_export.ops import OPS, StaticBounds
 from lat_export.targets.tensorrt_target import MOST_GLOBALS
 from lat_export.types import Range
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 Examined = Callable[..., DryRun]
 node = helper.make_node
 

@@ -17,6 +17,8 @@ from lat_export.dry_run.profile_rules import whole_steps
 from lat_export.ops import OPS
 from lat_export.types import Range
 
+pytestmark = pytest.mark.usefixtures("no_plugins")
+
 Examined = Callable[..., DryRun]
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -181,7 +181,8 @@ def cuda_library() -> Path:
     Raises:
         MissingError: they are not built; with the reason where there is one.
     """
-    return _optional_library(CUDA_LIBRARY, "the CUDA kernels are missing")
+    found = plugins()
+    return _optional_library(CUDA_LIBRARY, "the CUDA kernels are missing", bool(found and found.cuda))
 
 
 def tensorrt_library() -> Path:
@@ -190,12 +191,14 @@ def tensorrt_library() -> Path:
     Raises:
         MissingError: they are not built; with the reason where there is one.
     """
-    return _optional_library(TENSORRT_LIBRARY, "the TensorRT plugins are missing")
-
-
-def _optional_library(name: str, what: str) -> Path:
     found = plugins()
-    if found and (found.folder / name).is_file():
+    return _optional_library(TENSORRT_LIBRARY, "the TensorRT plugins are missing", bool(found and found.tensorrt))
+
+
+def _optional_library(name: str, what: str, listed: bool) -> Path:
+    """`listed`: in the contents; a file that is not is of an earlier build."""
+    found = plugins()
+    if found and listed and (found.folder / name).is_file():
         return found.folder / name
     why = found.left_out.get(name.removesuffix(".so")) if found else None
     raise MissingError(what, got=why or _nothing_found(name), hint=CUDA_ADVICE)

@@ -1,4 +1,7 @@
-"""A dry run on a machine without anything: no native ops, and no TensorRT-RTX unless a test wants it."""
+"""A dry run on a machine without anything: no native ops, and no TensorRT-RTX unless a test wants it.
+
+tests/conftest.py loads it: a second conftest.py would hide that one from `from conftest import ROOT`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Examined = Callable[..., DryRun]
 SIZES = {"batch": Range(1, 1, 2), "sequence": Range(8, 16, 64), "max_global": 4}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path / "no plugins"))
 
