@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/cuda_attention.cuh"
+#include "common/cuda_dispatch.cuh"
 #include "common/cuda_key_bits.cuh"
 #include "common/smallest_norm.h"
 
@@ -92,20 +93,11 @@ __global__ void __launch_bounds__(kFactorThreads) row_factors(const __grid_const
 template <class Element>
 void launch_row_factors(FactorTask task, int64_t batch, cudaStream_t stream, lat_status& status) {
   task.aligned = lies_on_16_bytes(task.query, sizeof(Element)) && lies_on_16_bytes(task.key, sizeof(Element));
-  const auto run = [&](void (*kernel)(FactorTask)) {
-    launch_all("norms of queries and keys", kernel, task, batch * tiles_of(task.tokens) * (kTileKeys / kFactorTokens),
-               kFactorThreads, 0, stream, status);
-  };
-  switch (task.width / task.num_heads) {
-    case 16:
-      return run(row_factors<Element, 16>);
-    case 32:
-      return run(row_factors<Element, 32>);
-    case 64:
-      return run(row_factors<Element, 64>);
-    default:
-      return run(row_factors<Element, 128>);
-  }
+  const int64_t blocks = batch * tiles_of(task.tokens) * (kTileKeys / kFactorTokens);
+  with_head_size(task.width / task.num_heads, [&](auto size) {
+    launch_all("norms of queries and keys", row_factors<Element, size.value>, task, blocks, kFactorThreads, 0, stream,
+               status);
+  });
 }
 
 }  // namespace lat

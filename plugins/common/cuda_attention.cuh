@@ -11,6 +11,8 @@
 
 namespace lat {
 
+constexpr float kLog2OfE = 1.44269504f;
+
 // The rows that attend.
 enum class RowsOf {
   // Row i of the sequence sees the keys of its window and then the listed ones. Rows that are no key write zeros.
@@ -105,10 +107,31 @@ __device__ __forceinline__ uint64_t rows_that_attend(const AttentionRows& task, 
   return key_bits[first / kTileKeys] >> (first % kTileKeys) & low_bits(count);
 }
 
+// Of ops whose arguments have query, key, value and output: rows that see the whole sequence.
+template <class Task, class Args>
+Task attention_task_of(const Args& args) {
+  Task task{};
+  task.query = args.query;
+  task.key = args.key;
+  task.value = args.value;
+  task.output = args.output;
+  task.tokens = static_cast<int32_t>(args.tokens);
+  task.num_heads = static_cast<int32_t>(args.num_heads);
+  task.window = task.tokens;
+  return task;
+}
+
 // Every row begins on 16 bytes; heads and chunks of 8 of 16 bits do then too.
 inline bool lies_on_16_bytes(const lat_rows& rows, int64_t element_bytes) {
   return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && rows.batch_stride * element_bytes % 16 == 0 &&
          rows.row_stride * element_bytes % 16 == 0;
+}
+
+// Query, key, value and output of 16-bit elements do, so the matrix units can take them.
+template <class Rows>
+bool all_lie_on_16_bytes(const Rows& rows) {
+  return lies_on_16_bytes(rows.query, 2) && lies_on_16_bytes(rows.key, 2) && lies_on_16_bytes(rows.value, 2) &&
+         lies_on_16_bytes(rows.output, 2);
 }
 
 // Blocks of threads for blocks of rows.

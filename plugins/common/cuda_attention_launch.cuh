@@ -1,6 +1,7 @@
 // The kernel for an element type, a head size, a weighting and how rows lie in memory.
 #pragma once
 
+#include "common/cuda_dispatch.cuh"
 #include "common/cuda_mma_attention.cuh"
 #include "common/cuda_simt_attention.cuh"
 #include "common/cuda_softmax.cuh"
@@ -26,9 +27,7 @@ template <class Element, int kHeadSize, RowsOf kRowsOf, class Weighting>
 void launch_attention_of_size(const char* step, const typename Weighting::Task& task, int64_t batch,
                               cudaStream_t stream, lat_status& status) {
   if constexpr (sizeof(Element) == 2) {
-    const bool aligned = lies_on_16_bytes(task.query, 2) && lies_on_16_bytes(task.key, 2) &&
-                         lies_on_16_bytes(task.value, 2) && lies_on_16_bytes(task.output, 2);
-    if (aligned && Weighting::on_matrix_units(task)) {
+    if (all_lie_on_16_bytes(task) && Weighting::on_matrix_units(task)) {
       constexpr int kRowTiles = kMostRowTiles<kHeadSize, kRowsOf>;
       // Rows that all see as much are cut finer where blocks of 128 would not give each multiprocessor two.
       if constexpr (kRowsOf == RowsOf::dense && kRowTiles > 1) {
@@ -47,16 +46,9 @@ void launch_attention_of_size(const char* step, const typename Weighting::Task& 
 template <class Element, RowsOf kRowsOf, class Weighting = Softmax>
 void launch_attention(const char* step, const typename Weighting::Task& task, int64_t batch, int64_t head_size,
                       cudaStream_t stream, lat_status& status) {
-  switch (head_size) {
-    case 16:
-      return launch_attention_of_size<Element, 16, kRowsOf, Weighting>(step, task, batch, stream, status);
-    case 32:
-      return launch_attention_of_size<Element, 32, kRowsOf, Weighting>(step, task, batch, stream, status);
-    case 64:
-      return launch_attention_of_size<Element, 64, kRowsOf, Weighting>(step, task, batch, stream, status);
-    default:
-      return launch_attention_of_size<Element, 128, kRowsOf, Weighting>(step, task, batch, stream, status);
-  }
+  with_head_size(head_size, [&](auto size) {
+    launch_attention_of_size<Element, size.value, kRowsOf, Weighting>(step, task, batch, stream, status);
+  });
 }
 
 }  // namespace lat

@@ -8,7 +8,7 @@
 #include "common/cuda_attention.cuh"
 #include "common/cuda_instructions.cuh"
 #include "common/cuda_launch.cuh"
-#include "common/mma_layout.h"
+#include "common/cuda_mma_products.cuh"
 
 namespace lat {
 
@@ -21,9 +21,7 @@ template <int kHeadSize, int kRowTiles, class Weighting>
 struct MmaAttentionShape {
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
-  static constexpr int kSteps = kHeadSize / 16;        // of a score's sum
-  static constexpr int kChunks = kHeadSize / 8;        // of 16 bytes in a row
-  static constexpr int kValueColumns = kHeadSize / 8;  // of 8, as sums lie in registers
+  static constexpr int kChunks = kHeadSize / 8;  // of 16 bytes in a row
   static constexpr uint32_t kRowBytes = 2 * kHeadSize, kTileBytes = kTileKeys * kRowBytes;
   // Factors of a tile's keys lie behind all tiles.
   static constexpr uint32_t kFactorsAt = kRows * kRowBytes + 4 * kTileBytes;
@@ -35,28 +33,11 @@ struct MmaAttentionShape {
 template <class Element, int kHeadSize, int kRowTiles, class Weighting>
 class MmaRows {
  public:
-  using Shape = MmaAttentionShape<kHeadSize, kRowTiles, Weighting>;
-
   // Rows `first` and on of `block`.
   template <RowsOf kRowsOf>
   __device__ __forceinline__ void start(uint32_t queries, const typename Weighting::Task& task,
                                         const AttentionBlock<kRowsOf>& block, int32_t first) {
-    if (Weighting::kKeepsPlaces) {
-      key_place_ = place_of_lane(place_by_rows(lane_of_warp()));
-      value_place_ = place_of_lane(place_by_columns(lane_of_warp()));
-    }
-    queries += place_of_lane(place_by_columns(lane_of_warp()));
-#pragma unroll
-    for (int tile = 0; tile < kRowTiles; ++tile) {
-#pragma unroll
-      for (int step = 0; step < Shape::kSteps; ++step) {
-        load_matrices(query_[tile][step], pairs_further(queries, step) + tile * 16 * Shape::kRowBytes);
-      }
-#pragma unroll
-      for (int column = 0; column < Shape::kValueColumns; ++column)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) context_[tile][column][i] = 0.0f;
-    }
+    products_.start(queries);
     weights_.template start<kRowsOf>(task, block.batch, block.head, first, block.rows);
   }
 
@@ -66,29 +47,22 @@ class MmaRows {
   __device__ __forceinline__ void add(uint32_t keys, uint32_t values, const float* key_factors,
                                       const typename Weighting::Task& task, bool some, bool same, Seen seen) {
     float score[kRowTiles][2 * kGroups][4];
-    multiply_keys<kGroups>(score, keys);
+    products_.template multiply_keys<kGroups>(score, keys);
     if (Weighting::kHidesKeys && some) {
       if (same) {
         const uint64_t bits = seen(0);
 #pragma unroll
-        for (int row = 0; row < 2 * kRowTiles; ++row) hide<kGroups>(score[row / 2], row % 2, bits);
+        for (int row = 0; row < 2 * kRowTiles; ++row) hide_keys(score[row / 2], row % 2, bits);
       } else {
 #pragma unroll
         for (int row = 0; row < 2 * kRowTiles; ++row)
-          hide<kGroups>(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
+          hide_keys(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
       }
     }
     uint32_t weight[kRowTiles][kGroups][4];
-    weights_.weigh(score, context_, task, key_factors, [&](int tile) {
-    // Sums of 16 x 8 for keys 16 s and on, and 16 s + 8 and on, lie as a left operand of 16 x 16 must.
-#pragma unroll
-      for (int step = 0; step < kGroups; ++step)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          weight[tile][step][i] =
-              pack<Element>(score[tile][2 * step + i / 2][2 * (i % 2)], score[tile][2 * step + i / 2][2 * (i % 2) + 1]);
-    });
-    add_values<kGroups>(weight, values);
+    weights_.weigh(score, products_.context(), task, key_factors,
+                   [&](int tile) { products_.template pack_weights<kGroups>(weight[tile], score[tile]); });
+    products_.template add_values<kGroups>(weight, values);
   }
 
   // Rows as they are stored, to the warp's part of shared memory; those of `attend` that are 0 become zeros.
@@ -98,12 +72,12 @@ class MmaRows {
     for (int tile = 0; tile < kRowTiles; ++tile)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float factor = weights_.factor(context_[tile], tile, half, task);
+        const float factor = weights_.factor(products_.context()[tile], tile, half, task);
         const int row = 16 * tile + sum_row(lane, 2 * half);
         const bool some = factor != 0.0f && (attend >> row & 1) != 0;
 #pragma unroll
-        for (int column = 0; column < Shape::kValueColumns; ++column) {
-          const float* const sum = context_[tile][column] + 2 * half;
+        for (int column = 0; column < Products::kValueColumns; ++column) {
+          const float* const sum = products_.context()[tile][column] + 2 * half;
           *reinterpret_cast<uint32_t*>(rows + swizzled<kHeadSize>(row, column) + 2 * sum_column(lane, 0)) =
               some ? pack<Element>(sum[0] * factor, sum[1] * factor) : 0u;
         }
@@ -111,69 +85,8 @@ class MmaRows {
   }
 
  private:
-  static __device__ __forceinline__ uint32_t place_of_lane(Place place) {
-    return swizzled<kHeadSize>(place.row, place.chunk);
-  }
-
-  template <int kGroups>
-  __device__ __forceinline__ void multiply_keys(float (&score)[kRowTiles][2 * kGroups][4], uint32_t keys) const {
-    keys += Weighting::kKeepsPlaces ? key_place_ : place_of_lane(place_by_rows(lane_of_warp()));
-#pragma unroll
-    for (int tile = 0; tile < kRowTiles; ++tile)
-#pragma unroll
-      for (int column = 0; column < 2 * kGroups; ++column)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) score[tile][column][i] = 0.0f;
-    constexpr int kPairs = kGroups;
-    uint32_t key[2][4];  // the next ones are on their way while these are multiplied
-    load_matrices(key[0], keys);
-#pragma unroll
-    for (int at = 0; at < Shape::kSteps * kPairs; ++at) {
-      const int step = at / kPairs, pair = at % kPairs, next = at + 1;
-      if (next < Shape::kSteps * kPairs)
-        load_matrices(key[next % 2], pairs_further(keys, next / kPairs) + next % kPairs * 16 * Shape::kRowBytes);
-#pragma unroll
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        multiply_add<Element>(score[tile][2 * pair], query_[tile][step], key[at % 2][0], key[at % 2][1]);
-        multiply_add<Element>(score[tile][2 * pair + 1], query_[tile][step], key[at % 2][2], key[at % 2][3]);
-      }
-    }
-  }
-
-  template <int kGroups>
-  __device__ __forceinline__ void hide(float (&score)[2 * kGroups][4], int half, uint64_t seen) const {
-    seen >>= sum_column(lane_of_warp(), 0);
-    const uint32_t low = static_cast<uint32_t>(seen), high = static_cast<uint32_t>(seen >> 32);
-#pragma unroll
-    for (int column = 0; column < 2 * kGroups; ++column)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        if (((column < 4 ? low : high) & 1u << (column % 4 * 8 + i)) == 0) score[column][2 * half + i] = -INFINITY;
-  }
-
-  template <int kGroups>
-  __device__ __forceinline__ void add_values(const uint32_t (&weight)[kRowTiles][kGroups][4], uint32_t values) {
-    values += Weighting::kKeepsPlaces ? value_place_ : place_of_lane(place_by_columns(lane_of_warp()));
-    constexpr int kPairs = Shape::kValueColumns / 2, kSteps = kGroups;
-    uint32_t value[2][4];
-    load_matrices_transposed(value[0], values);
-#pragma unroll
-    for (int at = 0; at < kSteps * kPairs; ++at) {
-      const int step = at / kPairs, pair = at % kPairs, next = at + 1;
-      if (next < kSteps * kPairs)
-        load_matrices_transposed(value[next % 2],
-                                 pairs_further(values, next % kPairs) + next / kPairs * 16 * Shape::kRowBytes);
-#pragma unroll
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        multiply_add<Element>(context_[tile][2 * pair], weight[tile][step], value[at % 2][0], value[at % 2][1]);
-        multiply_add<Element>(context_[tile][2 * pair + 1], weight[tile][step], value[at % 2][2], value[at % 2][3]);
-      }
-    }
-  }
-
-  uint32_t key_place_, value_place_;  // in shared memory, of a tile, where this lane begins to read
-  uint32_t query_[kRowTiles][Shape::kSteps][4];
-  float context_[kRowTiles][Shape::kValueColumns][4];
+  using Products = MmaProducts<Element, Element, kHeadSize, kRowTiles, Weighting::kKeepsPlaces>;
+  Products products_;
   typename Weighting::template MmaWeights<kRowTiles> weights_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "common/cuda_attention.cuh"
 #include "common/cuda_launch.cuh"
+#include "common/cuda_simt_products.cuh"
 
 namespace lat {
 
@@ -16,142 +17,86 @@ template <int kHeadSize>
 struct SimtAttentionShape {
   static constexpr int kThreads = 128, kRows = 64;
   static constexpr int kLanes = 8, kRowGroups = kThreads / kLanes, kOwnRows = kRows / kRowGroups;
-  static constexpr int kOwnKeys = kTileKeys / kLanes;
-  // Columns of the context: runs of kRun, kLanes of them side by side.
-  static constexpr int kRun = kHeadSize / kLanes < 4 ? kHeadSize / kLanes : 4;
-  static constexpr int kRuns = kHeadSize / (kLanes * kRun);
-  // 16 bytes more, so that rows begin in different banks.
-  static constexpr int kStride = kHeadSize + 4, kWeightStride = kTileKeys + 4;
+  static constexpr int kStride = kSimtStride<kHeadSize>, kWeightStride = kSimtStride<kTileKeys>;
   static constexpr int kSharedBytes = (2 * kTileKeys * kStride + kRows * kWeightStride) * 4;
+};
+
+template <int kHeadSize>
+class SimtAttentionLayout {
+ public:
+  using Shape = SimtAttentionShape<kHeadSize>;
+  static constexpr int kLanes = Shape::kLanes, kOwnRows = Shape::kOwnRows;
+  // Columns: runs of kRun, kLanes of them side by side.
+  static constexpr int kRun = kHeadSize / kLanes < 4 ? kHeadSize / kLanes : 4;
+  static constexpr int kColumns = kHeadSize / kLanes;
+
+  __device__ __forceinline__ SimtAttentionLayout()
+      : lane_(static_cast<int>(threadIdx.x) % kLanes), group_(static_cast<int>(threadIdx.x) / kLanes) {}
+
+  __device__ __forceinline__ int lane() const { return lane_; }
+  __device__ __forceinline__ int row(int own) const { return group_ + own * Shape::kRowGroups; }
+  __device__ __forceinline__ int column(int own) const { return (own / kRun * kLanes + lane_) * kRun + own % kRun; }
+
+ private:
+  int lane_, group_;
 };
 
 template <class Element, int kHeadSize, class Weighting>
 class SimtRows {
  public:
-  using Shape = SimtAttentionShape<kHeadSize>;
   using Task = typename Weighting::Task;
-
-  __device__ __forceinline__ SimtRows()
-      : lane_(static_cast<int>(threadIdx.x) % Shape::kLanes), group_(static_cast<int>(threadIdx.x) / Shape::kLanes) {
-#pragma unroll
-    for (int row = 0; row < Shape::kOwnRows; ++row)
-#pragma unroll
-      for (int column = 0; column < Shape::kRuns * Shape::kRun; ++column) context_[row][column] = 0.0f;
-  }
+  using Layout = SimtAttentionLayout<kHeadSize>;
 
   template <RowsOf kRowsOf>
   __device__ __forceinline__ void start(const Task& task, int32_t batch) {
     weights_.template start<kRowsOf>(task, batch);
   }
 
-  __device__ __forceinline__ int row(int own) const { return group_ + own * Shape::kRowGroups; }
+  __device__ __forceinline__ int row(int own) const { return products_.layout().row(own); }
 
   // Weights of this tile's keys, to shared memory; `seen(row)` gives the keys that a row sees, as bits.
   template <class Seen>
   __device__ __forceinline__ void weigh(const float* queries, const float* keys, float* weights, const Task& task,
                                         Seen seen) {
-    float score[Shape::kOwnRows][Shape::kOwnKeys] = {};
-#pragma unroll 4
-    for (int at = 0; at < kHeadSize; at += 4) {
-      float4 query[Shape::kOwnRows], key[Shape::kOwnKeys];
+    float score[Products::kOwnRows][Products::kOwnKeys];
+    products_.multiply_keys(score, queries, keys);
 #pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-        query[i] = *reinterpret_cast<const float4*>(queries + row(i) * Shape::kStride + at);
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j)
-        key[j] = *reinterpret_cast<const float4*>(keys + (lane_ + j * Shape::kLanes) * Shape::kStride + at);
-#pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-#pragma unroll
-        for (int j = 0; j < Shape::kOwnKeys; ++j) {
-          score[i][j] = fmaf(query[i].x, key[j].x, score[i][j]);
-          score[i][j] = fmaf(query[i].y, key[j].y, score[i][j]);
-          score[i][j] = fmaf(query[i].z, key[j].z, score[i][j]);
-          score[i][j] = fmaf(query[i].w, key[j].w, score[i][j]);
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i) {
-      if (Weighting::kHidesKeys) {
-        const uint64_t keys_of_lane = seen(row(i)) >> lane_;
-#pragma unroll
-        for (int j = 0; j < Shape::kOwnKeys; ++j)
-          if ((keys_of_lane >> (j * Shape::kLanes) & 1) == 0) score[i][j] = -INFINITY;
-      }
-      weights_.weigh(score[i], context_[i], i, task);
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j)
-        weights[row(i) * Shape::kWeightStride + lane_ + j * Shape::kLanes] = score[i][j];
+    for (int i = 0; i < Products::kOwnRows; ++i) {
+      if (Weighting::kHidesKeys) hide_simt_keys<Layout::kLanes>(score[i], seen(row(i)), products_.layout().lane());
+      weights_.weigh(score[i], products_.context()[i], i, task);
+      products_.store_weights(weights, score[i], i);
     }
   }
 
   __device__ __forceinline__ void add_values(const float* weights, const float* values) {
-#pragma unroll 2
-    for (int key = 0; key < kTileKeys; key += 4) {
-      float weight[Shape::kOwnRows][4];
-#pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-        *reinterpret_cast<float4*>(weight[i]) =
-            *reinterpret_cast<const float4*>(weights + row(i) * Shape::kWeightStride + key);
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-#pragma unroll
-        for (int run = 0; run < Shape::kRuns; ++run)
-#pragma unroll
-          for (int c = 0; c < Shape::kRun; ++c) {
-            const float value = values[(key + k) * Shape::kStride + column(run) + c];
-#pragma unroll
-            for (int i = 0; i < Shape::kOwnRows; ++i)
-              context_[i][run * Shape::kRun + c] = fmaf(weight[i][k], value, context_[i][run * Shape::kRun + c]);
-          }
-    }
+    products_.add_values(weights, values);
   }
 
   // One row: `to` is where its first column is written, zeros unless it attends.
-  __device__ __forceinline__ void write(Element* to, int own, bool attends) const {
+  __device__ __forceinline__ void write(Element* to, int own, bool attends) {
 #pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i) {
+    for (int i = 0; i < Products::kOwnRows; ++i) {
       if (i != own) continue;
       const float factor = attends ? factor_[i] : 0.0f;
 #pragma unroll
-      for (int run = 0; run < Shape::kRuns; ++run)
-#pragma unroll
-        for (int c = 0; c < Shape::kRun; ++c)
-          to[column(run) + c] =
-              from_float<Element>(factor == 0.0f ? 0.0f : context_[i][run * Shape::kRun + c] * factor);
+      for (int at = 0; at < Layout::kColumns; ++at)
+        to[products_.layout().column(at)] =
+            from_float<Element>(factor == 0.0f ? 0.0f : products_.context()[i][at] * factor);
     }
   }
 
   // All lanes must take part.
   __device__ __forceinline__ void finish(const Task& task) {
 #pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i) factor_[i] = weights_.factor(context_[i], i, task);
+    for (int i = 0; i < Products::kOwnRows; ++i) factor_[i] = weights_.factor(products_.context()[i], i, task);
   }
 
  private:
-  __device__ __forceinline__ int column(int run) const { return (run * Shape::kLanes + lane_) * Shape::kRun; }
-
-  int lane_, group_;
-  typename Weighting::template SimtWeights<Shape::kOwnRows, Shape::kLanes> weights_;
-  float factor_[Shape::kOwnRows] = {};
-  float context_[Shape::kOwnRows][Shape::kRuns * Shape::kRun];
+  using Products = SimtProducts<kHeadSize, Layout>;
+  Products products_;
+  typename Weighting::template SimtWeights<Layout::kOwnRows, Layout::kLanes> weights_;
+  float factor_[Layout::kOwnRows] = {};
 };
-
-// 64 rows of a head to shared memory as float32; `token(row)` says which, below 0 is a row of zeros. Where there are
-// `factors`, each row is multiplied with that of its token.
-template <class Element, int kHeadSize, bool kFactors = false, class Token>
-__device__ __forceinline__ void load_simt_rows(float* to, const Element* from, int64_t stride, Token token,
-                                               const float* factors = nullptr) {
-  using Shape = SimtAttentionShape<kHeadSize>;
-#pragma unroll 8
-  for (int at = static_cast<int>(threadIdx.x); at < kTileKeys * kHeadSize; at += Shape::kThreads) {
-    const int row = at / kHeadSize, column = at % kHeadSize;
-    const int64_t source = token(row);
-    float number = source < 0 ? 0.0f : to_float(from[source * stride + column]);
-    if (kFactors && source >= 0) number *= factors[source];
-    to[row * Shape::kStride + column] = number;
-  }
-}
 
 template <class Element, int kHeadSize, RowsOf kRowsOf, class Weighting>
 __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
@@ -182,7 +127,7 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
     const uint64_t attend = rows_that_attend<kRowsOf>(task, key_bits, first, block.rows, Shape::kRows);
     SimtRows<Element, kHeadSize, Weighting> rows;
     if (attend != 0) {
-      load_simt_rows<Element, kHeadSize, kUnitRows>(
+      load_simt_rows<kHeadSize, Shape::kThreads, kUnitRows>(
           queries, row_of<const Element>(task.query, block.batch, 0, column), task.query.row_stride,
           [&](int row) { return first + row < block.rows ? int64_t{first + row} : int64_t{-1}; }, query_factors);
       rows.template start<kRowsOf>(task, block.batch);
@@ -193,13 +138,13 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
           const int32_t place = kTileKeys * tile.index + row;
           return tile.listed ? positions[place] : place;
         };
-        load_simt_rows<Element, kHeadSize, kUnitRows>(keys, key, task.key.row_stride, token, key_factors);
+        load_simt_rows<kHeadSize, Shape::kThreads, kUnitRows>(keys, key, task.key.row_stride, token, key_factors);
         __syncthreads();
         rows.weigh(queries, keys, weights, task, [&](int row) {
           return kRowsOf != RowsOf::sequence ? tile.keys : keys_seen(tile, first + row, task.window);
         });
         __syncthreads();
-        load_simt_rows<Element, kHeadSize>(keys, value, task.value.row_stride, token);
+        load_simt_rows<kHeadSize, Shape::kThreads>(keys, value, task.value.row_stride, token);
         __syncthreads();
         rows.add_values(weights, keys);
         __syncthreads();

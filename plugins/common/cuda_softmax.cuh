@@ -35,7 +35,10 @@ struct Softmax {
    public:
     template <RowsOf kRowsOf>
     __device__ __forceinline__ void start(const Task& task, int32_t batch, int32_t, int32_t, int32_t) {
-      scale_log2_ = scale<kRowsOf>(task, batch);
+      start(scale<kRowsOf>(task, batch));
+    }
+    __device__ __forceinline__ void start(float scale_log2) {
+      scale_log2_ = scale_log2;
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile)
 #pragma unroll
@@ -48,6 +51,11 @@ struct Softmax {
     __device__ __forceinline__ void weigh(float (&score)[kRowTiles][kColumns][4],
                                           float (&context)[kRowTiles][kValueColumns][4], const Task&, const float*,
                                           Done done) {
+      weigh(score, context, done);
+    }
+    template <int kColumns, int kValueColumns, class Done>
+    __device__ __forceinline__ void weigh(float (&score)[kRowTiles][kColumns][4],
+                                          float (&context)[kRowTiles][kValueColumns][4], Done done) {
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
 #pragma unroll
@@ -80,13 +88,19 @@ struct Softmax {
       }
     }
 
-    // What a row's sum is to be multiplied with; 0 where it has seen no key.
-    template <int kValueColumns>
-    __device__ __forceinline__ float factor(const float (&)[kValueColumns][4], int tile, int half, const Task&) const {
+    // Of row sum_row(lane, 2 * half) of `tile`, in every lane that has numbers of it: the sum of its weights, ...
+    __device__ __forceinline__ float total(int tile, int half) const {
       float total = total_[tile][half];
       total += __shfl_xor_sync(0xffffffff, total, 1);
-      total += __shfl_xor_sync(0xffffffff, total, 2);
-      return total > 0.0f ? __fdividef(1.0f, total) : 0.0f;
+      return total + __shfl_xor_sync(0xffffffff, total, 2);
+    }
+    // ... the largest score, ...
+    __device__ __forceinline__ float largest(int tile, int half) const { return largest_[tile][half]; }
+    // ... and what its sum is to be multiplied with; 0 where it has seen no key.
+    template <int kValueColumns>
+    __device__ __forceinline__ float factor(const float (&)[kValueColumns][4], int tile, int half, const Task&) const {
+      const float all = total(tile, half);
+      return all > 0.0f ? __fdividef(1.0f, all) : 0.0f;
     }
 
    private:
@@ -100,7 +114,10 @@ struct Softmax {
    public:
     template <RowsOf kRowsOf>
     __device__ __forceinline__ void start(const Task& task, int32_t batch) {
-      scale_log2_ = scale<kRowsOf>(task, batch);
+      start(scale<kRowsOf>(task, batch));
+    }
+    __device__ __forceinline__ void start(float scale_log2) {
+      scale_log2_ = scale_log2;
 #pragma unroll
       for (int row = 0; row < kOwnRows; ++row) largest_[row] = -INFINITY, total_[row] = 0.0f;
     }
@@ -109,6 +126,10 @@ struct Softmax {
     template <int kOwnKeys, int kOwnColumns>
     __device__ __forceinline__ void weigh(float (&score)[kOwnKeys], float (&context)[kOwnColumns], int row,
                                           const Task&) {
+      weigh(score, context, row);
+    }
+    template <int kOwnKeys, int kOwnColumns>
+    __device__ __forceinline__ void weigh(float (&score)[kOwnKeys], float (&context)[kOwnColumns], int row) {
       float largest = largest_[row];
 #pragma unroll
       for (int j = 0; j < kOwnKeys; ++j) largest = fmaxf(largest, score[j]);
@@ -129,13 +150,20 @@ struct Softmax {
       for (int column = 0; column < kOwnColumns; ++column) context[column] *= before;
     }
 
-    // What a row's sum is to be multiplied with; 0 where it has seen no key. All lanes must ask.
-    template <int kOwnColumns>
-    __device__ __forceinline__ float factor(const float (&)[kOwnColumns], int row, const Task&) const {
+    // Of one row: the sum of its weights, for which all lanes must ask, ...
+    __device__ __forceinline__ float total(int row) const {
       float total = total_[row];
 #pragma unroll
       for (int step = 1; step < kLanes; step *= 2) total += __shfl_xor_sync(0xffffffff, total, step);
-      return total > 0.0f ? 1.0f / total : 0.0f;
+      return total;
+    }
+    // ... the largest score, ...
+    __device__ __forceinline__ float largest(int row) const { return largest_[row]; }
+    // ... and what its sum is to be multiplied with; 0 where it has seen no key. All lanes must ask.
+    template <int kOwnColumns>
+    __device__ __forceinline__ float factor(const float (&)[kOwnColumns], int row, const Task&) const {
+      const float all = total(row);
+      return all > 0.0f ? 1.0f / all : 0.0f;
     }
 
    private:

@@ -28,6 +28,7 @@
 #include "common/convolution_walk.h"
 #include "common/cuda_attention.cuh"
 #include "common/cuda_copy_rows.cuh"
+#include "common/cuda_dispatch.cuh"
 #include "common/cuda_launch.cuh"
 #include "common/cuda_sum_rows.cuh"
 
@@ -341,16 +342,9 @@ void launch_add_convolution_of_size(const char* step, ValueConvolutionTask task,
 template <class Element>
 void launch_add_value_convolution(const char* step, const ValueConvolutionTask& task, int64_t batch, int64_t head_size,
                                   cudaStream_t stream, lat_status& status) {
-  switch (head_size) {
-    case 16:
-      return launch_add_convolution_of_size<Element, 16>(step, task, batch, stream, status);
-    case 32:
-      return launch_add_convolution_of_size<Element, 32>(step, task, batch, stream, status);
-    case 64:
-      return launch_add_convolution_of_size<Element, 64>(step, task, batch, stream, status);
-    default:
-      return launch_add_convolution_of_size<Element, 128>(step, task, batch, stream, status);
-  }
+  with_head_size(head_size, [&](auto size) {
+    launch_add_convolution_of_size<Element, size.value>(step, task, batch, stream, status);
+  });
 }
 
 }  // namespace lat

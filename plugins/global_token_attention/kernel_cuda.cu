@@ -14,6 +14,7 @@
 // C = min(T, 64), each part on 256 bytes: int32 counts [B], int32 positions [B, N], uint64 key bits [B, T], queries
 // [B, N, E], and for each row of the batch the larger of keys and values, 2 N E S, and of 4 (P E + C P (E + 2)) bytes.
 #include "common/cuda_attention_launch.cuh"
+#include "common/cuda_op.cuh"
 #include "common/cuda_product.cuh"
 #include "global_token_attention/arguments.h"
 #include "global_token_attention/cuda_probes.cuh"
@@ -22,24 +23,14 @@
 namespace lat {
 namespace {
 
-constexpr float kLog2OfE = 1.44269504f;
-
-bool sizes_are_sound(const lat_global_token_attention_args& args, lat_status& status) {
-  ArgumentCheck check(status);
-  check_sizes(check, args);
-  check.elements("hidden_states", args.batch, args.tokens, args.width);
-  check_cuda_head_size(args.width, args.num_heads, status);
-  return check.passed();
-}
-
 // How the workspace is cut.
-struct Plan {
+struct GlobalPlan {
   int64_t tokens, width, element_bytes, most_globals, most_probes, chunks, row_bytes;
   TokenList list;
   unsigned char* query;  // [B, N, E]
   unsigned char* rows;   // [B] of row_bytes: keys and values, or probes and what becomes of them
 
-  Plan(const lat_global_token_attention_args& args, Workspace& workspace)
+  GlobalPlan(const lat_global_token_attention_args& args, Workspace& workspace)
       : tokens(args.tokens), width(args.width), element_bytes(args.dtype == LAT_FLOAT32 ? 4 : 2) {
     most_globals = args.form == LAT_FULL_PROJECTIONS ? 0 : LAT_CUDA_MOST_PROBES / args.num_heads;
     most_globals = most_globals < tokens ? most_globals : tokens;
@@ -83,7 +74,10 @@ __global__ void __launch_bounds__(kClearThreads) clear(const __grid_constant__ C
 }
 
 template <class Element>
-void attend(const lat_global_token_attention_args& args, const Plan& plan, cudaStream_t stream, lat_status& status) {
+void attend(const lat_global_token_attention_args& args, const GlobalPlan& plan, cudaStream_t stream,
+            lat_status& status) {
+  launch_list_tokens<KeyKinds::tokens_and_globals>(args.attention_mask, args.batch, args.tokens, plan.list, stream,
+                                                   status);
   const int64_t batch = args.batch, head_size = args.width / args.num_heads;
   ClearTask zeros{args.attention_mask, args.output, 0, batch * args.tokens, args.tokens, args.width, false};
   zeros.aligned = lies_on_16_bytes(args.output, sizeof(Element));
@@ -151,32 +145,25 @@ void attend(const lat_global_token_attention_args& args, const Plan& plan, cudaS
   launch_attention<Element, RowsOf::list>("attention of global rows", task, batch, head_size, stream, status);
 }
 
+struct GlobalTokenAttention : CudaAttentionOp<lat_global_token_attention_args> {
+  using Plan = GlobalPlan;
+
+  static void check_pointers(ArgumentCheck& check, const Args& args) { lat::check_pointers(check, args); }
+
+  template <class Element>
+  static void launch(const Args& args, const Plan& plan, cudaStream_t stream, lat_status& status) {
+    attend<Element>(args, plan, stream, status);
+  }
+};
+
 }  // namespace
 }  // namespace lat
 
 int64_t lat_global_token_attention_cuda_workspace(const lat_global_token_attention_args* args, lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return -1;
-  lat::Workspace workspace;
-  lat::Plan(*args, workspace);
-  return workspace.bytes();
+  return lat::cuda_workspace<lat::GlobalTokenAttention>(args, status);
 }
 
 void lat_global_token_attention_cuda(const lat_global_token_attention_args* args, void* workspace, void* stream,
                                      lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return;
-  lat::ArgumentCheck check(*status);
-  lat::check_pointers(check, *args);
-  lat::check_cuda_call(workspace, *status);
-  if (!check.passed()) return;
-  lat::Workspace parts(workspace);
-  const lat::Plan plan(*args, parts);
-  cudaStream_t const on = static_cast<cudaStream_t>(stream);
-  lat::launch_list_tokens<lat::KeyKinds::tokens_and_globals>(args->attention_mask, args->batch, args->tokens, plan.list,
-                                                             on, *status);
-  if (args->dtype == LAT_FLOAT32)
-    lat::attend<float>(*args, plan, on, *status);
-  else if (args->dtype == LAT_FLOAT16)
-    lat::attend<__half>(*args, plan, on, *status);
-  else
-    lat::attend<__nv_bfloat16>(*args, plan, on, *status);
+  lat::cuda_run<lat::GlobalTokenAttention>(args, workspace, stream, status);
 }

@@ -9,6 +9,7 @@
 // shares of the hashes: 1 where B H D is large, and never more than S B = 128 / H otherwise.
 #include <cinttypes>
 
+#include "common/cuda_op.cuh"
 #include "lsh_cumulation/arguments.h"
 #include "lsh_cumulation/cuda_codes.cuh"
 #include "lsh_cumulation/cuda_order.cuh"
@@ -22,11 +23,11 @@ constexpr int64_t kTableFloats = 8192;    // of a table, where 4 columns are not
 constexpr int64_t kBlocksOfTables = 128;  // fewer are made more by sharing out the hashes
 
 // How a call is cut; hangs on sizes and attributes alone.
-struct Plan {
+struct Cut {
   int64_t head_size, heads, code_count, columns, slices, shares, lists, stride;
   int64_t most_sums;  // [N, E] sums that a call of at most this batch makes: more batch never needs less workspace
 
-  explicit Plan(const lat_lsh_cumulation_args& args)
+  explicit Cut(const lat_lsh_cumulation_args& args)
       : head_size(args.width / args.num_heads),
         heads(args.batch * args.num_heads),
         code_count(int64_t{1} << args.hash_code_len),
@@ -49,29 +50,13 @@ struct Parts {
   int32_t *order, *kept;
   float* sums;
 
-  Parts(const lat_lsh_cumulation_args& args, const Plan& plan, Workspace& workspace)
-      : query_codes(workspace.take<uint16_t>(plan.lists * plan.stride)),
-        key_codes(workspace.take<uint16_t>(plan.lists * plan.stride)),
-        order(workspace.take<int32_t>(plan.lists * plan.stride)),
-        kept(workspace.take<int32_t>(plan.lists)),
-        sums(workspace.take<float>(plan.most_sums * args.tokens * args.width)) {}
+  Parts(const lat_lsh_cumulation_args& args, const Cut& cut, Workspace& workspace)
+      : query_codes(workspace.take<uint16_t>(cut.lists * cut.stride)),
+        key_codes(workspace.take<uint16_t>(cut.lists * cut.stride)),
+        order(workspace.take<int32_t>(cut.lists * cut.stride)),
+        kept(workspace.take<int32_t>(cut.lists)),
+        sums(workspace.take<float>(cut.most_sums * args.tokens * args.width)) {}
 };
-
-bool sizes_are_sound(const lat_lsh_cumulation_args& args, lat_status& status) {
-  ArgumentCheck check(status);
-  check_sizes(check, args);
-  check.elements("query", args.batch, args.tokens, args.width);
-  check.elements("hash codes", args.batch, args.num_heads, args.num_hash, args.tokens + kStretchStep);
-  check_cuda_head_size(args.width, args.num_heads, status);
-  if (check.passed() && args.hash_code_len > kMostCodeLength)
-    fail(status, LAT_UNSUPPORTED, "hash_code_len: got T=%" PRId64 ", expected 1 to %" PRId64 " on CUDA devices",
-         args.hash_code_len, kMostCodeLength);
-  if (check.passed() && args.num_hash > kMostHashes)
-    fail(status, LAT_UNSUPPORTED, "num_hash: got R=%" PRId64 ", expected 1 to %" PRId64 " on CUDA devices",
-         args.num_hash, kMostHashes);
-  if (check.passed()) check.elements("sums", Plan(args).most_sums, args.tokens, args.width);
-  return check.passed();
-}
 
 // Shared memory that a block of threads may ask for on the device of this call.
 int largest_shared_memory(lat_status& status) {
@@ -83,7 +68,7 @@ int largest_shared_memory(lat_status& status) {
 }
 
 template <class Element>
-void find_codes(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& parts, cudaStream_t stream,
+void find_codes(const lat_lsh_cumulation_args& args, const Cut& cut, const Parts& parts, cudaStream_t stream,
                 lat_status& status) {
   CodeTask task{};
   task.rows[CodeTask::kQueries] = args.query;
@@ -92,25 +77,17 @@ void find_codes(const lat_lsh_cumulation_args& args, const Plan& plan, const Par
   task.codes[CodeTask::kKeys] = parts.key_codes;
   task.projection = args.projection;
   task.attention_mask = args.attention_mask;
-  task.stride = plan.stride;
+  task.stride = cut.stride;
   task.tokens = static_cast<int32_t>(args.tokens);
   task.num_heads = static_cast<int32_t>(args.num_heads);
   task.num_hash = static_cast<int32_t>(args.num_hash);
   task.code_length = static_cast<int32_t>(args.hash_code_len);
-  switch (plan.head_size) {
-    case 16:
-      return launch_codes<Element, 16>(task, args.batch, stream, status);
-    case 32:
-      return launch_codes<Element, 32>(task, args.batch, stream, status);
-    case 64:
-      return launch_codes<Element, 64>(task, args.batch, stream, status);
-    default:
-      return launch_codes<Element, 128>(task, args.batch, stream, status);
-  }
+  with_head_size(cut.head_size,
+                 [&](auto size) { launch_codes<Element, size.value>(task, args.batch, stream, status); });
 }
 
 template <class Element>
-void add_up(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& parts, cudaStream_t stream,
+void add_up(const lat_lsh_cumulation_args& args, const Cut& cut, const Parts& parts, cudaStream_t stream,
             lat_status& status) {
   TableTask task{};
   task.value = args.value;
@@ -119,16 +96,16 @@ void add_up(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& 
   task.order = parts.order;
   task.kept = parts.kept;
   task.sums = parts.sums;
-  task.stride = plan.stride;
-  task.heads = plan.heads;
+  task.stride = cut.stride;
+  task.heads = cut.heads;
   task.tokens = static_cast<int32_t>(args.tokens);
   task.num_heads = static_cast<int32_t>(args.num_heads);
   task.num_hash = static_cast<int32_t>(args.num_hash);
-  task.code_count = static_cast<int32_t>(plan.code_count);
-  task.slices = static_cast<int32_t>(plan.slices);
-  task.shares = static_cast<int32_t>(plan.shares);
+  task.code_count = static_cast<int32_t>(cut.code_count);
+  task.slices = static_cast<int32_t>(cut.slices);
+  task.shares = static_cast<int32_t>(cut.shares);
   const int shared_bytes = largest_shared_memory(status);
-  switch (plan.columns) {
+  switch (cut.columns) {
     case 4:
       return launch_tables<Element, 4>(task, shared_bytes, stream, status);
     case 8:
@@ -141,72 +118,69 @@ void add_up(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& 
 }
 
 template <class Element>
-void finish(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& parts, cudaStream_t stream,
+void finish(const lat_lsh_cumulation_args& args, const Cut& cut, const Parts& parts, cudaStream_t stream,
             lat_status& status) {
   FinishTask task{};
   task.sums = parts.sums;
   task.attention_mask = args.attention_mask;
   task.output = args.output;
-  task.rows = plan.heads * args.tokens;
+  task.rows = cut.heads * args.tokens;
   task.tokens = static_cast<int32_t>(args.tokens);
   task.num_heads = static_cast<int32_t>(args.num_heads);
-  task.slices = static_cast<int32_t>(plan.slices);
-  task.shares = static_cast<int32_t>(plan.shares);
+  task.slices = static_cast<int32_t>(cut.slices);
+  task.shares = static_cast<int32_t>(cut.shares);
   task.num_hash = static_cast<float>(args.num_hash);
   task.aligned = lies_on_16_bytes(args.output, sizeof(Element));
-  switch (plan.head_size) {
-    case 16:
-      return launch_finish<Element, 16>(task, stream, status);
-    case 32:
-      return launch_finish<Element, 32>(task, stream, status);
-    case 64:
-      return launch_finish<Element, 64>(task, stream, status);
-    default:
-      return launch_finish<Element, 128>(task, stream, status);
-  }
+  with_head_size(cut.head_size, [&](auto size) { launch_finish<Element, size.value>(task, stream, status); });
 }
 
-template <class Element>
-void cumulate(const lat_lsh_cumulation_args& args, const Plan& plan, const Parts& parts, cudaStream_t stream,
-              lat_status& status) {
-  find_codes<Element>(args, plan, parts, stream, status);
-  OrderTask order{};
-  order.codes = parts.key_codes;
-  order.order = parts.order;
-  order.kept = parts.kept;
-  order.stride = plan.stride;
-  order.tokens = static_cast<int32_t>(args.tokens);
-  order.code_count = static_cast<int32_t>(plan.code_count);
-  launch_order(order, plan.lists, stream, status);
-  add_up<Element>(args, plan, parts, stream, status);
-  finish<Element>(args, plan, parts, stream, status);
-}
+struct LshCumulation : CudaAttentionOp<lat_lsh_cumulation_args> {
+  struct Plan {
+    Cut cut;
+    Parts parts;
+
+    Plan(const Args& args, Workspace& workspace) : cut(args), parts(args, cut, workspace) {}
+  };
+
+  static void check_limits(ArgumentCheck& check, const Args& args, lat_status& status) {
+    check.elements("hash codes", args.batch, args.num_heads, args.num_hash, args.tokens + kStretchStep);
+    if (check.passed() && args.hash_code_len > kMostCodeLength)
+      fail(status, LAT_UNSUPPORTED, "hash_code_len: got T=%" PRId64 ", expected 1 to %" PRId64 " on CUDA devices",
+           args.hash_code_len, kMostCodeLength);
+    if (check.passed() && args.num_hash > kMostHashes)
+      fail(status, LAT_UNSUPPORTED, "num_hash: got R=%" PRId64 ", expected 1 to %" PRId64 " on CUDA devices",
+           args.num_hash, kMostHashes);
+    if (check.passed()) check.elements("sums", Cut(args).most_sums, args.tokens, args.width);
+  }
+
+  static void check_pointers(ArgumentCheck& check, const Args& args) {
+    check.attention_rows(args);
+    check.pointer("projection", args.projection);
+  }
+
+  template <class Element>
+  static void launch(const Args& args, const Plan& plan, cudaStream_t stream, lat_status& status) {
+    find_codes<Element>(args, plan.cut, plan.parts, stream, status);
+    OrderTask order{};
+    order.codes = plan.parts.key_codes;
+    order.order = plan.parts.order;
+    order.kept = plan.parts.kept;
+    order.stride = plan.cut.stride;
+    order.tokens = static_cast<int32_t>(args.tokens);
+    order.code_count = static_cast<int32_t>(plan.cut.code_count);
+    launch_order(order, plan.cut.lists, stream, status);
+    add_up<Element>(args, plan.cut, plan.parts, stream, status);
+    finish<Element>(args, plan.cut, plan.parts, stream, status);
+  }
+};
 
 }  // namespace
 }  // namespace lat
 
 int64_t lat_lsh_cumulation_cuda_workspace(const lat_lsh_cumulation_args* args, lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return -1;
-  lat::Workspace workspace;
-  lat::Parts(*args, lat::Plan(*args), workspace);
-  return workspace.bytes();
+  return lat::cuda_workspace<lat::LshCumulation>(args, status);
 }
 
 void lat_lsh_cumulation_cuda(const lat_lsh_cumulation_args* args, void* workspace, void* stream, lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return;
-  lat::ArgumentCheck check(*status);
-  check.attention_rows(*args);
-  check.pointer("projection", args->projection);
-  lat::check_cuda_call(workspace, *status);
-  if (!check.passed()) return;
-  const lat::Plan plan(*args);
-  lat::Workspace pieces(workspace);
-  const lat::Parts parts(*args, plan, pieces);
-  cudaStream_t const on = static_cast<cudaStream_t>(stream);
-  if (args->dtype == LAT_FLOAT32)
-    lat::cumulate<float>(*args, plan, parts, on, *status);
-  else if (args->dtype == LAT_FLOAT16)
-    lat::cumulate<__half>(*args, plan, parts, on, *status);
-  else
-    lat::cumulate<__nv_bfloat16>(*args, plan, parts, on, *status);
+  lat::cuda_run<lat::LshCumulation>(args, workspace, stream, status);
 }

@@ -1,6 +1,7 @@
 // Passes 1 and 2a of lat::NystromAttention on the device: landmarks, words of key bits, and kernel_2.
 #pragma once
 
+#include "common/cuda_key_bits.cuh"
 #include "common/cuda_launch.cuh"
 #include "common/tile_walk.h"
 #include "nystrom_attention/cuda_task.cuh"
@@ -21,11 +22,9 @@ __device__ __forceinline__ void find_key_bits(const NystromTask& task, int64_t b
   bool any = false;
 #pragma unroll 4
   for (int64_t tile = warp; tile < tiles; tile += LandmarkShape::kWarps) {
-    const int64_t token = tile * kTileKeys + lane;
-    const uint32_t low = __ballot_sync(0xffffffff, token < task.tokens && mask[token] != LAT_PADDING);
-    const uint32_t high = __ballot_sync(0xffffffff, token + 32 < task.tokens && mask[token + 32] != LAT_PADDING);
-    if (lane == 0) task.key_bits[batch * tiles + tile] = uint64_t{high} << 32 | low;
-    any = any || (low | high) != 0;
+    const uint64_t keys = keys_of_tile(mask, task.tokens, tile);
+    if (lane == 0) task.key_bits[batch * tiles + tile] = keys;
+    any = any || keys != 0;
   }
   if (lane == 0) found[warp] = any;
   __syncthreads();

@@ -5,6 +5,8 @@
 
 #include "common/cuda_copy_rows.cuh"
 #include "common/cuda_launch.cuh"
+#include "common/cuda_mma_products.cuh"
+#include "common/cuda_softmax.cuh"
 #include "common/cuda_sum_rows.cuh"
 #include "common/cuda_value_convolution.cuh"
 #include "common/tile_walk.h"
@@ -16,124 +18,34 @@ namespace lat {
 template <class Element, class Value, int kHeadSize>
 class MmaLandmarkRows {
  public:
-  static constexpr int kSteps = kHeadSize / 16, kValueColumns = kHeadSize / 8, kGroups = kTileKeys / 16;
-  static constexpr uint32_t kRowBytes = 2 * kHeadSize;
-
-  __device__ __forceinline__ void start(uint32_t queries) {
-    const Place place = place_by_columns(lane_of_warp());
-    queries += swizzled<kHeadSize>(place.row, place.chunk);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) load_matrices(query_[step], pairs_further(queries, step));
-#pragma unroll
-    for (int half = 0; half < 2; ++half) largest_[half] = -INFINITY, total_[half] = 0.0f;
-#pragma unroll
-    for (int column = 0; column < kValueColumns; ++column)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) context_[column][i] = 0.0f;
+  __device__ __forceinline__ void start(uint32_t queries, float scale_log2) {
+    products_.start(queries);
+    weights_.start(scale_log2);
   }
 
-  // A tile of 64 keys; those whose bit is 0 have no weight, and at least one has its bit set.
-  __device__ __forceinline__ void add(uint32_t keys, uint32_t values, float scale_log2, uint64_t seen) {
-    float score[2 * kGroups][4];
-    multiply_keys(score, keys);
-    if (seen != kAllKeys) hide(score, seen);
+  // A tile of 64 keys; those whose bit is 0 have no weight.
+  __device__ __forceinline__ void add(uint32_t keys, uint32_t values, uint64_t seen) {
+    constexpr int kGroups = kTileKeys / 16;
+    float score[1][2 * kGroups][4];
+    products_.template multiply_keys<kGroups>(score, keys);
+    if (seen != kAllKeys)
 #pragma unroll
-    for (int half = 0; half < 2; ++half) weigh(score, half, scale_log2);
-    add_values(score, values);
+      for (int half = 0; half < 2; ++half) hide_keys(score[0], half, seen);
+    uint32_t weight[1][kGroups][4];
+    weights_.weigh(score, products_.context(),
+                   [&](int) { products_.template pack_weights<kGroups>(weight[0], score[0]); });
+    products_.template add_values<kGroups>(weight, values);
   }
 
-  // Row sum_row(lane, 2 * half): the sum of its weights, in every lane that has numbers of it.
-  __device__ __forceinline__ float total(int half) const {
-    float total = total_[half];
-    total += __shfl_xor_sync(0xffffffff, total, 1);
-    return total + __shfl_xor_sync(0xffffffff, total, 2);
-  }
-  __device__ __forceinline__ float largest(int half) const { return largest_[half]; }
+  // Of row sum_row(lane, 2 * half).
+  __device__ __forceinline__ float total(int half) const { return weights_.total(0, half); }
+  __device__ __forceinline__ float largest(int half) const { return weights_.largest(0, half); }
   // Sums of weights times values, as mma.sync leaves them.
-  __device__ __forceinline__ float (&context())[kValueColumns][4] { return context_; }
+  __device__ __forceinline__ float (&context())[kHeadSize / 8][4] { return products_.context()[0]; }
 
  private:
-  __device__ __forceinline__ void multiply_keys(float (&score)[2 * kGroups][4], uint32_t keys) const {
-    const Place place = place_by_rows(lane_of_warp());
-    keys += swizzled<kHeadSize>(place.row, place.chunk);
-#pragma unroll
-    for (int column = 0; column < 2 * kGroups; ++column)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) score[column][i] = 0.0f;
-    uint32_t key[2][4];  // the next ones are on their way while these are multiplied
-    load_matrices(key[0], keys);
-#pragma unroll
-    for (int at = 0; at < kSteps * kGroups; ++at) {
-      const int step = at / kGroups, pair = at % kGroups, next = at + 1;
-      if (next < kSteps * kGroups)
-        load_matrices(key[next % 2], pairs_further(keys, next / kGroups) + next % kGroups * 16 * kRowBytes);
-      multiply_add<Element>(score[2 * pair], query_[step], key[at % 2][0], key[at % 2][1]);
-      multiply_add<Element>(score[2 * pair + 1], query_[step], key[at % 2][2], key[at % 2][3]);
-    }
-  }
-
-  __device__ __forceinline__ void hide(float (&score)[2 * kGroups][4], uint64_t seen) const {
-    seen >>= sum_column(lane_of_warp(), 0);
-    const uint32_t low = static_cast<uint32_t>(seen), high = static_cast<uint32_t>(seen >> 32);
-#pragma unroll
-    for (int column = 0; column < 2 * kGroups; ++column)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (((column < 4 ? low : high) & 1u << (column % 4 * 8 + i % 2)) == 0) score[column][i] = -INFINITY;
-  }
-
-  // Scores become weights, and what is already summed is set against the new largest score.
-  __device__ __forceinline__ void weigh(float (&score)[2 * kGroups][4], int half, float scale_log2) {
-    float largest = largest_[half];
-#pragma unroll
-    for (int column = 0; column < 2 * kGroups; ++column)
-      largest = fmaxf(largest, fmaxf(score[column][2 * half], score[column][2 * half + 1]));
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, 2));
-    const float against = largest * scale_log2;
-    const float before = exp2_fast(fmaf(largest_[half], scale_log2, -against));
-    largest_[half] = largest;
-    float total = 0.0f;
-#pragma unroll
-    for (int column = 0; column < 2 * kGroups; ++column)
-#pragma unroll
-      for (int i = 2 * half; i < 2 * half + 2; ++i) {
-        const float weight = exp2_fast(fmaf(score[column][i], scale_log2, -against));
-        score[column][i] = weight;
-        total += weight;
-      }
-    total_[half] = fmaf(total_[half], before, total);
-#pragma unroll
-    for (int column = 0; column < kValueColumns; ++column)
-#pragma unroll
-      for (int i = 2 * half; i < 2 * half + 2; ++i) context_[column][i] *= before;
-  }
-
-  __device__ __forceinline__ void add_values(const float (&weight)[2 * kGroups][4], uint32_t values) {
-    const Place place = place_by_columns(lane_of_warp());
-    values += swizzled<kHeadSize>(place.row, place.chunk);
-    constexpr int kPairs = kValueColumns / 2;
-    uint32_t value[2][4], left[4];
-    load_matrices_transposed(value[0], values);
-#pragma unroll
-    for (int at = 0; at < kGroups * kPairs; ++at) {
-      const int step = at / kPairs, pair = at % kPairs, next = at + 1;
-      if (pair == 0)
-      // Sums of 16 x 8 for keys 16 s and on, and 16 s + 8 and on, lie as a left operand of 16 x 16 must.
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          left[i] = pack<Value>(weight[2 * step + i / 2][2 * (i % 2)], weight[2 * step + i / 2][2 * (i % 2) + 1]);
-      if (next < kGroups * kPairs)
-        load_matrices_transposed(value[next % 2],
-                                 pairs_further(values, next % kPairs) + next / kPairs * 16 * kRowBytes);
-      multiply_add<Value>(context_[2 * pair], left, value[at % 2][0], value[at % 2][1]);
-      multiply_add<Value>(context_[2 * pair + 1], left, value[at % 2][2], value[at % 2][3]);
-    }
-  }
-
-  uint32_t query_[kSteps][4];
-  float context_[kValueColumns][4];
-  float largest_[2], total_[2];  // totals are of this lane's keys
+  MmaProducts<Element, Value, kHeadSize, 1, false> products_;
+  Softmax::MmaWeights<1> weights_;
 };
 
 template <int kHeadSize>
@@ -179,13 +91,13 @@ __global__ void __launch_bounds__(MmaKeysShape<kHeadSize>::kThreads, kHeadSize =
   wait_for_copies();
   __syncthreads();
   MmaLandmarkRows<Element, Element, kHeadSize> rows;
-  rows.start(queries + warp * 16 * 2 * kHeadSize);
+  rows.start(queries + warp * 16 * 2 * kHeadSize, task.scale_log2);
   for (uint32_t stage = 0; tile < own.to; stage ^= 1) {
     const int32_t following = own.next(task, tile + 1);
     if (following < own.to) copy(tiles + (stage ^ 1) * 2 * Shape::kTileBytes, following);
     end_copies();
     const uint32_t keys = tiles + stage * 2 * Shape::kTileBytes;
-    if (warp_row < task.landmarks) rows.add(keys, keys + Shape::kTileBytes, task.scale_log2, own.keys(task, tile));
+    if (warp_row < task.landmarks) rows.add(keys, keys + Shape::kTileBytes, own.keys(task, tile));
     // The copy of the following tile is here, and no warp reads this one any more.
     wait_for_copies();
     __syncthreads();
@@ -266,14 +178,14 @@ __global__ void __launch_bounds__(MmaOutputShape<Element, kHeadSize>::kThreads,
     MmaLandmarkRows<Element, __half, kHeadSize> rows;
     wait_for_copies();
     __syncthreads();  // this block's queries are here, and no warp reads values of the one before any more
-    rows.start(queries + warp * 16 * Shape::kRowBytes);
+    rows.start(queries + warp * 16 * Shape::kRowBytes, task.scale_log2);
     __syncthreads();
     if (task.conv_weight != nullptr) convolution.start(first);
     if (at + 1 < to) copy_queries(first + Shape::kRows);
     for (int32_t panel = 0; panel < task.panels; ++panel) {
       const int32_t some = task.landmarks - kLandmarkRows * panel;
       const uint32_t tile = landmarks + 2 * panel * Shape::kTileBytes;
-      rows.add(tile, tile + Shape::kTileBytes, task.scale_log2, low_bits(some < kLandmarkRows ? some : kLandmarkRows));
+      rows.add(tile, tile + Shape::kTileBytes, low_bits(some < kLandmarkRows ? some : kLandmarkRows));
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

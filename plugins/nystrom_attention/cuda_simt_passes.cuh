@@ -1,10 +1,11 @@
 // Passes 2b and 4 of lat::NystromAttention without matrix units: float32, and 16-bit elements whose rows do not lie on
 // 16 bytes. Every product is a fused multiply-add in float32; why, is said in common/cuda_simt_attention.cuh.
 //
-// A block of threads holds 64 rows over tiles of 64; a thread has rows 4 * group + i, group = thread / 8, as
-// SimtConvolution has them: of the scores, keys lane, lane + 8, ...; of the context, its columns.
+// A block of threads holds 64 rows over tiles of 64; a thread has the rows and columns that SimtConvolution gives it.
 #pragma once
 
+#include "common/cuda_simt_products.cuh"
+#include "common/cuda_softmax.cuh"
 #include "common/cuda_value_convolution.cuh"
 #include "nystrom_attention/cuda_landmarks.cuh"
 
@@ -13,11 +14,10 @@ namespace lat {
 template <int kHeadSize>
 struct SimtLandmarkShape {
   using Convolution = SimtConvolution<float, kHeadSize>;
-  static constexpr int kThreads = Convolution::kThreads, kLanes = Convolution::kLanes;
-  static constexpr int kOwnRows = Convolution::kOwnRows, kRows = Convolution::kRows, kColumns = Convolution::kColumns;
-  static constexpr int kOwnKeys = kTileKeys / kLanes;
-  static constexpr int kStride = kHeadSize + 4, kWeightStride = kTileKeys + 4;  // rows begin in different banks
-  static constexpr int kRowFloats = kRows * kStride, kWeightFloats = kRows * kWeightStride;
+  static constexpr int kThreads = Convolution::kThreads, kRows = Convolution::kRows;
+  // Blocks of threads that a multiprocessor is to hold: as many as registers and 227 KB of shared memory allow.
+  static constexpr int kBlocks = kHeadSize == 32 || kHeadSize == 64 ? 3 : 2;
+  static constexpr int kRowFloats = kRows * kSimtStride<kHeadSize>, kWeightFloats = kRows * kSimtStride<kTileKeys>;
   // Rows; keys, then values; weights. The convolution takes the place of the last two.
   static constexpr int kOwnBytes = (2 * kRowFloats + kWeightFloats) * 4;
   static constexpr int kSharedBytes = kOwnBytes > Kernel2Shape::kSharedBytes ? kOwnBytes : Kernel2Shape::kSharedBytes;
@@ -26,120 +26,55 @@ struct SimtLandmarkShape {
 };
 
 template <int kHeadSize>
+struct SimtLandmarkLayout {
+  using Convolution = SimtConvolution<float, kHeadSize>;
+  static constexpr int kLanes = Convolution::kLanes, kOwnRows = Convolution::kOwnRows;
+  static constexpr int kColumns = Convolution::kColumns;
+
+  static __device__ __forceinline__ int lane() { return thread_of_block() % kLanes; }
+  static __device__ __forceinline__ int row(int own) { return Convolution::row(own); }
+  static __device__ __forceinline__ int column(int own) { return Convolution::column(own); }
+};
+
+template <int kHeadSize>
 class SimtLandmarkRows {
  public:
-  using Shape = SimtLandmarkShape<kHeadSize>;
+  using Layout = SimtLandmarkLayout<kHeadSize>;
 
-  __device__ __forceinline__ SimtLandmarkRows() {
-#pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i) {
-      largest_[i] = -INFINITY, total_[i] = 0.0f;
-#pragma unroll
-      for (int own = 0; own < Shape::kColumns; ++own) context_[i][own] = 0.0f;
-    }
-  }
+  __device__ __forceinline__ explicit SimtLandmarkRows(float scale_log2) { weights_.start(scale_log2); }
 
-  // Weights of a tile's keys, to shared memory; those whose bit is 0 have none, and at least one has its bit set.
-  __device__ __forceinline__ void weigh(const float* rows, const float* keys, float* weights, float scale_log2,
-                                        uint64_t seen) {
-    const int lane = thread_of_block() % Shape::kLanes;
-    float score[Shape::kOwnRows][Shape::kOwnKeys] = {};
-#pragma unroll 4
-    for (int at = 0; at < kHeadSize; at += 4) {
-      float4 row[Shape::kOwnRows], key[Shape::kOwnKeys];
+  // Weights of a tile's keys, to shared memory; those whose bit is 0 have none.
+  __device__ __forceinline__ void weigh(const float* rows, const float* keys, float* weights, uint64_t seen) {
+    float score[Products::kOwnRows][Products::kOwnKeys];
+    products_.multiply_keys(score, rows, keys);
 #pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-        row[i] = *reinterpret_cast<const float4*>(rows + Shape::Convolution::row(i) * Shape::kStride + at);
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j)
-        key[j] = *reinterpret_cast<const float4*>(keys + (lane + j * Shape::kLanes) * Shape::kStride + at);
-#pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-#pragma unroll
-        for (int j = 0; j < Shape::kOwnKeys; ++j) {
-          score[i][j] = fmaf(row[i].x, key[j].x, score[i][j]);
-          score[i][j] = fmaf(row[i].y, key[j].y, score[i][j]);
-          score[i][j] = fmaf(row[i].z, key[j].z, score[i][j]);
-          score[i][j] = fmaf(row[i].w, key[j].w, score[i][j]);
-        }
-    }
-    seen >>= lane;
-#pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i) {
-      float largest = largest_[i];
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j) {
-        if ((seen >> (j * Shape::kLanes) & 1) == 0) score[i][j] = -INFINITY;
-        largest = fmaxf(largest, score[i][j]);
-      }
-#pragma unroll
-      for (int step = 1; step < Shape::kLanes; step *= 2)
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, step));
-      // The difference comes first: scaled apart, two large scores would lose what they differ in.
-      const float before = exp2f((largest_[i] - largest) * scale_log2);
-      largest_[i] = largest;
-      total_[i] *= before;
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j) {
-        const float weight = exp2f((score[i][j] - largest) * scale_log2);
-        total_[i] += weight;
-        weights[Shape::Convolution::row(i) * Shape::kWeightStride + lane + j * Shape::kLanes] = weight;
-      }
-#pragma unroll
-      for (int own = 0; own < Shape::kColumns; ++own) context_[i][own] *= before;
+    for (int i = 0; i < Products::kOwnRows; ++i) {
+      hide_simt_keys<Layout::kLanes>(score[i], seen, Layout::lane());
+      weights_.weigh(score[i], products_.context()[i], i);
+      products_.store_weights(weights, score[i], i);
     }
   }
 
   __device__ __forceinline__ void add_values(const float* weights, const float* values) {
-#pragma unroll 2
-    for (int key = 0; key < kTileKeys; key += 4) {
-      float weight[Shape::kOwnRows][4];
-#pragma unroll
-      for (int i = 0; i < Shape::kOwnRows; ++i)
-        *reinterpret_cast<float4*>(weight[i]) =
-            *reinterpret_cast<const float4*>(weights + Shape::Convolution::row(i) * Shape::kWeightStride + key);
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-#pragma unroll
-        for (int own = 0; own < Shape::kColumns; ++own) {
-          const float value = values[(key + k) * Shape::kStride + Shape::Convolution::column(own)];
-#pragma unroll
-          for (int i = 0; i < Shape::kOwnRows; ++i) context_[i][own] = fmaf(weight[i][k], value, context_[i][own]);
-        }
-    }
+    products_.add_values(weights, values);
   }
 
-  __device__ __forceinline__ float total(int own) const {
-    float total = total_[own];
-#pragma unroll
-    for (int step = 1; step < Shape::kLanes; step *= 2) total += __shfl_xor_sync(0xffffffff, total, step);
-    return total;
-  }
-  __device__ __forceinline__ float largest(int own) const { return largest_[own]; }
-  __device__ __forceinline__ float (&context())[Shape::kOwnRows][Shape::kColumns] { return context_; }
+  __device__ __forceinline__ float total(int own) const { return weights_.total(own); }
+  __device__ __forceinline__ float largest(int own) const { return weights_.largest(own); }
+  __device__ __forceinline__ float (&context())[Layout::kOwnRows][Layout::kColumns] { return products_.context(); }
 
  private:
-  float largest_[Shape::kOwnRows], total_[Shape::kOwnRows];  // totals are of this lane's keys
-  float context_[Shape::kOwnRows][Shape::kColumns];
+  using Products = SimtProducts<kHeadSize, Layout>;
+  Products products_;
+  Softmax::SimtWeights<Layout::kOwnRows, Layout::kLanes> weights_;
 };
-
-// 64 rows to shared memory as float32; `token(row)` says which of those from `from` on, below 0 is a row of zeros.
-template <int kHeadSize, class Element, class Token>
-__device__ __forceinline__ void load_rows(float* to, const Element* from, int64_t stride, Token token) {
-  using Shape = SimtLandmarkShape<kHeadSize>;
-#pragma unroll 8
-  for (int at = thread_of_block(); at < Shape::kRows * kHeadSize; at += Shape::kThreads) {
-    const int row = at / kHeadSize, column = at % kHeadSize;
-    const int64_t source = token(row);
-    to[row * Shape::kStride + column] = source < 0 ? 0.0f : to_float(from[source * stride + column]);
-  }
-}
 
 // As mma_mix_values.
 template <class Element, int kHeadSize>
-__global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, 2)
+__global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, SimtLandmarkShape<kHeadSize>::kBlocks)
     simt_mix_values(const __grid_constant__ NystromTask task) {
   using Shape = SimtLandmarkShape<kHeadSize>;
+  using Layout = SimtLandmarkLayout<kHeadSize>;
   LAT_SHARED_MEMORY(shared);
   const int64_t block = task.first_block + blockIdx.x;
   if (block < task.heads) return find_kernel_2<kHeadSize>(task, block, shared);
@@ -149,47 +84,48 @@ __global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, 2)
   float* const weights = keys + Shape::kRowFloats;
   const int32_t first_row = kLandmarkRows * own.panel;
 
-  load_rows<kHeadSize>(
+  load_simt_rows<kHeadSize, Shape::kThreads>(
       queries, task.of_query + (own.head * task.landmarks + first_row) * int64_t{kHeadSize}, int64_t{kHeadSize},
       [&](int row) { return own.any && first_row + row < task.landmarks ? int64_t{row} : int64_t{-1}; });
-  SimtLandmarkRows<kHeadSize> rows;
+  SimtLandmarkRows<kHeadSize> rows(task.scale_log2);
   for (int32_t tile = own.next(task, own.from); tile < own.to; tile = own.next(task, tile + 1)) {
     const uint64_t seen = own.keys(task, tile);
     const auto there = [&](int row) { return (seen >> row & 1) != 0 ? int64_t{row} : int64_t{-1}; };
     const int64_t token = int64_t{kTileKeys} * tile;
-    load_rows<kHeadSize>(keys, row_of<const Element>(task.key, own.batch, token, own.column), task.key.row_stride,
-                         there);
+    load_simt_rows<kHeadSize, Shape::kThreads>(keys, row_of<const Element>(task.key, own.batch, token, own.column),
+                                               task.key.row_stride, there);
     __syncthreads();
-    rows.weigh(queries, keys, weights, task.scale_log2, seen);
+    rows.weigh(queries, keys, weights, seen);
     __syncthreads();
-    load_rows<kHeadSize>(keys, row_of<const Element>(task.value, own.batch, token, own.column), task.value.row_stride,
-                         there);
+    load_simt_rows<kHeadSize, Shape::kThreads>(keys, row_of<const Element>(task.value, own.batch, token, own.column),
+                                               task.value.row_stride, there);
     __syncthreads();
     rows.add_values(weights, keys);
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < Shape::kOwnRows; ++i) {
-    const int32_t row = first_row + Shape::Convolution::row(i);
+  for (int i = 0; i < Layout::kOwnRows; ++i) {
+    const int32_t row = first_row + Layout::row(i);
     const float total = rows.total(i);
     if (row >= task.landmarks) continue;
     const int64_t place = own.place(task, row);
-    if (thread_of_block() % Shape::kLanes == 0) {
+    if (thread_of_block() % Layout::kLanes == 0) {
       task.part_sum[place] = total;
       task.part_largest[place] = total > 0.0f ? rows.largest(i) * task.scale_log2 : -INFINITY;
     }
     if (total > 0.0f)
 #pragma unroll
-      for (int at = 0; at < Shape::kColumns; ++at)
-        task.parts[place * kHeadSize + Shape::Convolution::column(at)] = rows.context()[i][at];
+      for (int at = 0; at < Layout::kColumns; ++at)
+        task.parts[place * kHeadSize + Layout::column(at)] = rows.context()[i][at];
   }
 }
 
 // 64 rows of one head.
 template <class Element, int kHeadSize>
-__global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, 2)
+__global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, SimtLandmarkShape<kHeadSize>::kBlocks)
     simt_write_output(const __grid_constant__ NystromTask task) {
   using Shape = SimtLandmarkShape<kHeadSize>;
+  using Layout = SimtLandmarkLayout<kHeadSize>;
   LAT_SHARED_MEMORY(shared);
   float* const queries = reinterpret_cast<float*>(shared);
   float* const keys = queries + Shape::kRowFloats;  // then the summary
@@ -198,27 +134,29 @@ __global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, 2)
   const int64_t batch = head / task.num_heads, column = head % task.num_heads * kHeadSize;
   const int64_t first = block % task.row_blocks * Shape::kRows;
 
-  load_rows<kHeadSize>(queries, row_of<const Element>(task.query, batch, first, column), task.query.row_stride,
-                       [&](int row) { return first + row < task.tokens ? int64_t{row} : int64_t{-1}; });
-  SimtLandmarkRows<kHeadSize> rows;
+  load_simt_rows<kHeadSize, Shape::kThreads>(
+      queries, row_of<const Element>(task.query, batch, first, column), task.query.row_stride,
+      [&](int row) { return first + row < task.tokens ? int64_t{row} : int64_t{-1}; });
+  SimtLandmarkRows<kHeadSize> rows(task.scale_log2);
   for (int32_t panel = 0; panel < task.panels; ++panel) {
     const int32_t some = task.landmarks - kLandmarkRows * panel;
     const int64_t from = (head * task.landmarks + kLandmarkRows * panel) * kHeadSize;
     const auto there = [&](int row) { return row < some ? int64_t{row} : int64_t{-1}; };
-    load_rows<kHeadSize>(keys, task.of_key + from, int64_t{kHeadSize}, there);
+    load_simt_rows<kHeadSize, Shape::kThreads>(keys, task.of_key + from, int64_t{kHeadSize}, there);
     __syncthreads();
-    rows.weigh(queries, keys, weights, task.scale_log2, low_bits(some < kLandmarkRows ? some : kLandmarkRows));
+    rows.weigh(queries, keys, weights, low_bits(some < kLandmarkRows ? some : kLandmarkRows));
     __syncthreads();
-    load_rows<kHeadSize>(keys, static_cast<const float*>(task.summary) + from, int64_t{kHeadSize}, there);
+    load_simt_rows<kHeadSize, Shape::kThreads>(keys, static_cast<const float*>(task.summary) + from, int64_t{kHeadSize},
+                                               there);
     __syncthreads();
     rows.add_values(weights, keys);
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < Shape::kOwnRows; ++i) {
+  for (int i = 0; i < Layout::kOwnRows; ++i) {
     const float factor = 1.0f / rows.total(i);
 #pragma unroll
-    for (int at = 0; at < Shape::kColumns; ++at) rows.context()[i][at] *= factor;
+    for (int at = 0; at < Layout::kColumns; ++at) rows.context()[i][at] *= factor;
   }
   if (task.conv_weight != nullptr)
     SimtConvolution<Element, kHeadSize>(
@@ -227,12 +165,12 @@ __global__ void __launch_bounds__(SimtLandmarkShape<kHeadSize>::kThreads, 2)
         static_cast<const Element*>(task.conv_weight) + head % task.num_heads * task.taps, task.taps)
         .add(rows.context(), first);
 #pragma unroll
-  for (int i = 0; i < Shape::kOwnRows; ++i) {
-    const int64_t token = first + Shape::Convolution::row(i);
+  for (int i = 0; i < Layout::kOwnRows; ++i) {
+    const int64_t token = first + Layout::row(i);
     if (token >= task.tokens) continue;
 #pragma unroll
-    for (int at = 0; at < Shape::kColumns; ++at)
-      *row_of<Element>(task.output, batch, token, column + Shape::Convolution::column(at)) =
+    for (int at = 0; at < Layout::kColumns; ++at)
+      *row_of<Element>(task.output, batch, token, column + Layout::column(at)) =
           from_float<Element>(rows.context()[i][at]);
   }
 }

@@ -9,6 +9,9 @@
 //
 // Workspace, with P = 64 or 128, the landmarks rounded up, and S segments (common/key_cut.h), each part on 256 bytes:
 // see cuda_task.cuh.
+#include <cinttypes>
+
+#include "common/cuda_op.cuh"
 #include "common/key_cut.h"
 #include "nystrom_attention/arguments.h"
 #include "nystrom_attention/cuda_inverse.cuh"
@@ -19,19 +22,6 @@
 
 namespace lat {
 namespace {
-
-constexpr float kLog2OfE = 1.44269504f;
-
-bool sizes_are_sound(const lat_nystrom_attention_args& args, lat_status& status) {
-  ArgumentCheck check(status);
-  check_sizes(check, args);
-  check.elements("query", args.batch, args.tokens, args.width);
-  check_cuda_head_size(args.width, args.num_heads, status);
-  if (check.passed() && args.num_landmarks > kMostLandmarks)
-    fail(status, LAT_UNSUPPORTED, "num_landmarks: got L=%lld, expected at most %d on CUDA devices",
-         static_cast<long long>(args.num_landmarks), kMostLandmarks);
-  return check.passed();
-}
 
 // Sizes of the call, and the workspace cut: none of it shrinks where B or N grows, as TensorRT asks once, for the
 // largest.
@@ -79,10 +69,9 @@ NystromTask task_of(const lat_nystrom_attention_args& args, Workspace& workspace
 }
 
 template <class Element, int kHeadSize>
-void attend_of_size(const NystromTask& task, cudaStream_t stream, lat_status& status) {
+void attend(const NystromTask& task, cudaStream_t stream, lat_status& status) {
   if constexpr (sizeof(Element) == 2) {
-    if (lies_on_16_bytes(task.query, 2) && lies_on_16_bytes(task.key, 2) && lies_on_16_bytes(task.value, 2) &&
-        lies_on_16_bytes(task.output, 2)) {
+    if (all_lie_on_16_bytes(task)) {
       launch_landmarks<Element, true>(task, stream, status);
       launch_mma_mix_values<Element, kHeadSize>(task, stream, status);
       launch_invert<true, kHeadSize>(task, stream, status);
@@ -95,44 +84,33 @@ void attend_of_size(const NystromTask& task, cudaStream_t stream, lat_status& st
   launch_simt_output<Element, kHeadSize>(task, stream, status);
 }
 
-template <class Element>
-void attend(const NystromTask& task, cudaStream_t stream, lat_status& status) {
-  switch (task.head_size) {
-    case 16:
-      return attend_of_size<Element, 16>(task, stream, status);
-    case 32:
-      return attend_of_size<Element, 32>(task, stream, status);
-    case 64:
-      return attend_of_size<Element, 64>(task, stream, status);
-    default:
-      return attend_of_size<Element, 128>(task, stream, status);
+struct NystromAttention : CudaAttentionOp<lat_nystrom_attention_args> {
+  struct Plan {
+    NystromTask task;
+
+    Plan(const Args& args, Workspace& workspace) : task(task_of(args, workspace)) {}
+  };
+
+  static void check_limits(ArgumentCheck&, const Args& args, lat_status& status) {
+    if (args.num_landmarks > kMostLandmarks)
+      fail(status, LAT_UNSUPPORTED, "num_landmarks: got L=%" PRId64 ", expected at most %d on CUDA devices",
+           args.num_landmarks, kMostLandmarks);
   }
-}
+
+  template <class Element>
+  static void launch(const Args&, const Plan& plan, cudaStream_t stream, lat_status& status) {
+    with_head_size(plan.task.head_size, [&](auto size) { attend<Element, size.value>(plan.task, stream, status); });
+  }
+};
 
 }  // namespace
 }  // namespace lat
 
 int64_t lat_nystrom_attention_cuda_workspace(const lat_nystrom_attention_args* args, lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return -1;
-  lat::Workspace workspace;
-  lat::task_of(*args, workspace);
-  return workspace.bytes();
+  return lat::cuda_workspace<lat::NystromAttention>(args, status);
 }
 
 void lat_nystrom_attention_cuda(const lat_nystrom_attention_args* args, void* workspace, void* stream,
                                 lat_status* status) {
-  if (!lat::cuda_entry_is_sound(args, status) || !lat::sizes_are_sound(*args, *status)) return;
-  lat::ArgumentCheck check(*status);
-  check.attention_rows(*args);
-  lat::check_cuda_call(workspace, *status);
-  if (!check.passed()) return;
-  lat::Workspace parts(workspace);
-  const lat::NystromTask task = lat::task_of(*args, parts);
-  cudaStream_t const on = static_cast<cudaStream_t>(stream);
-  if (args->dtype == LAT_FLOAT32)
-    lat::attend<float>(task, on, *status);
-  else if (args->dtype == LAT_FLOAT16)
-    lat::attend<__half>(task, on, *status);
-  else
-    lat::attend<__nv_bfloat16>(task, on, *status);
+  lat::cuda_run<lat::NystromAttention>(args, workspace, stream, status);
 }

@@ -14,6 +14,7 @@ from native.dense_cuda_checks import MASKS, padding_mask, with_padding_of
 pytestmark = cuda_on_gpu.MARKS
 device = cuda_on_gpu.device  # the fixture
 
+OPS = ("bernoulli_expectation",)
 LENGTHS = (1, 65, 200) if SMALL else (1, 2, 63, 64, 65, 127, 128, 129, 200, 257, 1000, 2049)
 
 

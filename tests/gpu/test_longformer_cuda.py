@@ -1,19 +1,14 @@
-"""The CUDA kernels of the two Longformer ops against the float64 reference, on a machine with an NVIDIA GPU.
-
-make gpu-test        (on that machine; LAT_GPU_CASES=small leaves what the compute sanitizer can get through)
-"""
+"""CUDA kernels of both Longformer ops against the float64 reference, on a machine with an NVIDIA GPU: make gpu-test."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-
 import pytest
 import torch
-from native import cuda_abi
-from native.c_abi import Rows, banded_arguments, global_arguments
-from native.cuda_abi import Device, Guarded
+from native import cuda_on_gpu
+from native.c_abi import banded_arguments, global_arguments
+from native.cuda_abi import Device
 from native.cuda_checks import DTYPES, HEAD_SIZES, cast
+from native.cuda_on_gpu import SMALL, Call, check_graph, check_refusals, check_same_bits
 from native.longformer_cuda_checks import (
     MASKS,
     banded_attributes,
@@ -24,28 +19,12 @@ from native.longformer_cuda_checks import (
     token_mask,
 )
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine"),
-    pytest.mark.skipif(cuda_abi.library_path() is None, reason="no liblat_cuda.so: make gpu-library"),
-]
+pytestmark = cuda_on_gpu.MARKS
+device = cuda_on_gpu.device  # the fixture
 
 OPS = ("banded_window_attention", "global_token_attention")
-SMALL = os.environ.get("LAT_GPU_CASES") == "small"
 LENGTHS = (1, 65, 200) if SMALL else (1, 2, 63, 64, 65, 127, 128, 129, 200, 257, 1000, 2049)
 WINDOWS = (1, 100, 2**31 - 1) if SMALL else (1, 16, 63, 64, 65, 100, 256, 2**31 - 1)
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    path = cuda_abi.library_path()
-    assert path is not None
-    return Device.load(path)
-
-
-@pytest.fixture(autouse=True)
-def exact_products() -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @pytest.mark.parametrize("head_size", HEAD_SIZES)
@@ -106,61 +85,27 @@ def test_global_off_16_bytes(dtype: torch.dtype, device: Device) -> None:
         check_global(device, tensors, {"num_heads": 2, "scale": 0.2}, form, offset=dtype.itemsize)
 
 
-class Call:
-    """Arguments of one op, and the tensors that they point at."""
-
-    def __init__(self, name: str, dtype: torch.dtype, tokens: int = 700) -> None:
-        make = banded_inputs if name == "banded" else global_inputs
-        self.tensors = tuple(tensor.cuda() for tensor in cast(make("scattered", tokens, 4, 64), dtype))
-        self.like = self.tensors[0]
-        self.mask = self.tensors[3 if name == "banded" else 1]
-        self.arguments: ctypes.Structure = (
-            banded_arguments(self.tensors, self.like, banded_attributes(4, 100))
-            if name == "banded"
-            else global_arguments(self.tensors, self.like, {"num_heads": 4, "scale": 0.125})
-        )
-
-    def run(self, device: Device, poison: int = 0xFF) -> torch.Tensor:
-        return device.run(self.arguments, self.like.shape, self.like.dtype, poison=poison)
+def call(name: str, dtype: torch.dtype, tokens: int = 700) -> Call:
+    make = banded_inputs if name == "banded" else global_inputs
+    tensors = cast(make("scattered", tokens, 4, 64), dtype)
+    if name == "banded":
+        return Call(tensors, lambda rows: banded_arguments(rows, rows[0], banded_attributes(4, 100)))
+    return Call(tensors, lambda rows: global_arguments(rows, rows[0], {"num_heads": 4, "scale": 0.125}), mask=1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["banded", "global"])
 def test_same_inputs_give_the_same_bits(name: str, dtype: torch.dtype, device: Device) -> None:
-    call = Call(name, dtype)
-    first = call.run(device)
-    for poison in (0, 0x3C, 0x7F, 0xFF):
-        assert torch.equal(call.run(device, poison), first)
+    check_same_bits(device, call(name, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", ["banded", "global"])
-def test_a_graph_is_replayed_with_other_masks(name: str, dtype: torch.dtype, device: Device) -> None:
-    call = Call(name, dtype)
-    output = Guarded("cuda", call.like.nbytes)
-    workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
-    rows = output.data.view(dtype).view(call.like.shape)
-    call.arguments.output = Rows.of(rows)  # type: ignore[attr-defined]
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        code, message = device.enqueue(call.arguments, workspace.data.data_ptr())
-    assert code == cuda_abi.OK, message
-    for kind in ("plain", "all global", "first global", "right padding", "scattered"):
-        call.mask.copy_(token_mask(kind, *call.mask.shape, seed=3))
-        rows.fill_(float("nan"))
-        graph.replay()
-        assert torch.equal(rows, call.run(device)), kind
-    output.check()
-    workspace.check()
+def test_a_graph_is_replayed_with_other_inputs(name: str, dtype: torch.dtype, device: Device) -> None:
+    made = call(name, dtype)
+    check_graph(device, made, {kind: token_mask(kind, *made.mask.shape, seed=3) for kind in MASKS})
 
 
-def test_refusals(device: Device) -> None:
-    call = Call("banded", torch.float16)
-    workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
-    code, message = device.enqueue(call.arguments, workspace.data.data_ptr() + 16)
-    assert code == cuda_abi.BAD_ARGUMENT
-    assert message.startswith("workspace: got ")
-    call.arguments.num_heads *= 8  # type: ignore[attr-defined]
-    code, message = device.enqueue(call.arguments, workspace.data.data_ptr())
-    assert code == cuda_abi.UNSUPPORTED
-    assert "D=8" in message
+@pytest.mark.parametrize("name", ["banded", "global"])
+def test_refusals(name: str, device: Device) -> None:
+    check_refusals(device, call(name, torch.float16))

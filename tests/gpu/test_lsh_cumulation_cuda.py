@@ -1,19 +1,14 @@
-"""The CUDA kernels of lat::LshCumulation against the float64 reference, on a machine with an NVIDIA GPU.
-
-make gpu-test        (on that machine; LAT_GPU_CASES=small leaves what the compute sanitizer can get through)
-"""
+"""LshCumulation's CUDA kernels against the float64 reference, on a machine with an NVIDIA GPU: make gpu-test."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-from native import cuda_abi
-from native.c_abi import Rows
-from native.cuda_abi import Device, Guarded
+from native import cuda_on_gpu
+from native.cuda_abi import Device
 from native.cuda_checks import DTYPES, HEAD_SIZES, cast
-from native.kernel_checks import set_field, token_mask
+from native.cuda_on_gpu import SMALL, Call, check_graph, check_refusals, check_same_bits
+from native.kernel_checks import token_mask
 from native.lsh_cumulation_checks import arguments
 from native.lsh_cumulation_cuda_checks import (
     KINDS,
@@ -22,30 +17,14 @@ from native.lsh_cumulation_cuda_checks import (
     check_long_runs,
     check_meets_itself,
     cuda_inputs,
-    run,
 )
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine"),
-    pytest.mark.skipif(cuda_abi.library_path() is None, reason="no liblat_cuda.so: make gpu-library"),
-]
+pytestmark = cuda_on_gpu.MARKS
+device = cuda_on_gpu.device  # the fixture
 
-SMALL = os.environ.get("LAT_GPU_CASES") == "small"
+OPS = ("lsh_cumulation",)
 LENGTHS = (1, 65, 200) if SMALL else (1, 2, 63, 64, 65, 127, 128, 129, 200, 257, 1000, 2049)
 HASHES = ((1, 1), (5, 9)) if SMALL else ((1, 1), (5, 4), (128, 3), (13, 7), (20, 8), (64, 9), (3, 10), (2, 11), (9, 12))
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    path = cuda_abi.library_path()
-    assert path is not None
-    return Device.load(path)
-
-
-@pytest.fixture(autouse=True)
-def exact_products() -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @pytest.mark.parametrize("head_size", HEAD_SIZES)
@@ -115,62 +94,22 @@ def test_a_token_meets_itself(dtype: torch.dtype, device: Device) -> None:
         check_meets_itself(device, dtype, 128, hashes)
 
 
-class Call:
-    """Arguments, and the tensors that they point at."""
-
-    def __init__(self, dtype: torch.dtype, tokens: int = 700) -> None:
-        made = cast(cuda_inputs("right", tokens, 4, 64, (16, 9)), dtype)
-        self.tensors = tuple(tensor.cuda() for tensor in made)
-        self.arguments = arguments(self.tensors, (16, 9))
-
-    def run(self, device: Device, poison: int = 0xFF) -> torch.Tensor:
-        return run(device, self.tensors, (16, 9), poison=poison)
+def call(dtype: torch.dtype, tokens: int = 700) -> Call:
+    return Call(cast(cuda_inputs("right", tokens, 4, 64, (16, 9)), dtype), lambda rows: arguments(rows, (16, 9)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_same_inputs_give_the_same_bits(dtype: torch.dtype, device: Device) -> None:
-    call = Call(dtype)
-    first = call.run(device)
-    for poison in (0, 0x3C, 0x7F, 0xFF):
-        for _ in range(3):
-            assert torch.equal(call.run(device, poison), first)
+    for _ in range(3):
+        check_same_bits(device, call(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_graph_is_replayed_with_other_inputs(dtype: torch.dtype, device: Device) -> None:
-    call = Call(dtype)
-    query, key, value, mask, projection = call.tensors
-    output = Guarded("cuda", query.nbytes)
-    workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
-    rows = output.data.view(dtype).view(query.shape)
-    call.arguments.output = Rows.of(rows)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        code, message = device.enqueue(call.arguments, workspace.data.data_ptr())
-    assert code == cuda_abi.OK, message
-    for kind in ("none", "all padding", "left", "one row all padding", "right"):
-        mask.copy_(token_mask(kind, *mask.shape))
-        for tensor in (query, key, value, projection):
-            tensor.copy_(tensor.flip(-2))
-        rows.fill_(float("nan"))
-        graph.replay()
-        assert torch.equal(rows, call.run(device)), kind
-    output.check()
-    workspace.check()
+    made = call(dtype)
+    check_graph(device, made, {kind: token_mask(kind, *made.mask.shape) for kind in KINDS if kind != "any kind"})
 
 
 def test_refusals(device: Device) -> None:
-    call = Call(torch.float16)
-    call.arguments.output = Rows.of(torch.empty_like(call.tensors[0]))
-    workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
-    code, message = device.enqueue(call.arguments, workspace.data.data_ptr() + 16)
-    assert code == cuda_abi.BAD_ARGUMENT
-    assert message.startswith("workspace: got ")
-    for name, value, words in (
-        ("num_heads", 32, "D=8"),
-        ("hash_code_len", 13, "hash_code_len: got T=13"),
-        ("num_hash", 129, "num_hash: got R=129"),
-    ):
-        code, message = device.enqueue(set_field(call.arguments, name, value), workspace.data.data_ptr())
-        assert code == cuda_abi.UNSUPPORTED
-        assert words in message
+    limits = (("hash_code_len", 13, "hash_code_len: got T=13"), ("num_hash", 129, "num_hash: got R=129"))
+    check_refusals(device, call(torch.float16), *limits)

@@ -1,46 +1,25 @@
-"""NystromAttention's CUDA kernels against the float64 reference, on a machine with an NVIDIA GPU.
-
-make gpu-test        (on that machine; LAT_GPU_CASES=small leaves what the compute sanitizer can get through)
-"""
+"""NystromAttention's CUDA kernels against the float64 reference, on a machine with an NVIDIA GPU: make gpu-test."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-from native import cuda_abi
-from native.c_abi import Rows
-from native.cuda_abi import Device, Guarded
+from native import cuda_on_gpu
+from native.cuda_abi import Device
 from native.cuda_checks import DTYPES, HEAD_SIZES, cast
-from native.nystrom_cuda_checks import MASKS, check_nystrom, nystrom_arguments, nystrom_inputs, run
+from native.cuda_on_gpu import SMALL, Call, check_graph, check_refusals, check_same_bits
+from native.nystrom_cuda_checks import MASKS, check_nystrom, nystrom_arguments, nystrom_inputs
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine"),
-    pytest.mark.skipif(cuda_abi.library_path() is None, reason="no liblat_cuda.so: make gpu-library"),
-]
+pytestmark = cuda_on_gpu.MARKS
+device = cuda_on_gpu.device  # the fixture
 
-SMALL = os.environ.get("LAT_GPU_CASES") == "small"
+OPS = ("nystrom_attention",)
 # N and L.
 SHAPES = (
     ((1, 1), (77, 7), (192, 64), (130, 65))
     if SMALL
     else ((1, 1), (63, 1), (65, 5), (77, 7), (128, 128), (192, 64), (130, 65), (1000, 100), (2112, 64))
 )
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    path = cuda_abi.library_path()
-    assert path is not None
-    return Device.load(path)
-
-
-@pytest.fixture(autouse=True)
-def exact_products() -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.mark.parametrize("head_size", HEAD_SIZES)
@@ -83,46 +62,20 @@ def test_grid_beyond_65535(dtype: torch.dtype, device: Device) -> None:
     check_nystrom(device, cast(nystrom_inputs("right", 2, 3, 40000, 16), dtype), 2, 1)
 
 
+def call(dtype: torch.dtype, tokens: int = 768) -> Call:
+    return Call(cast(nystrom_inputs("none", tokens, 65, 4), dtype), lambda rows: nystrom_arguments(rows, 64))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_same_inputs_give_the_same_bits(dtype: torch.dtype, device: Device) -> None:
-    tensors = tuple(tensor.cuda() for tensor in cast(nystrom_inputs("right", 1024, 65, 4), dtype))
-    first = run(device, tensors, 64)
-    for poison in (0, 0x3C, 0x7F, 0xFF):
-        assert torch.equal(run(device, tensors, 64, poison=poison), first)
+    check_same_bits(device, call(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_graph_is_replayed_with_other_inputs_and_masks(dtype: torch.dtype, device: Device) -> None:
-    tensors = tuple(tensor.cuda() for tensor in cast(nystrom_inputs("none", 768, 65, 4), dtype))
-    made = nystrom_arguments(tensors, 64)
-    output = Guarded("cuda", tensors[0].nbytes)
-    workspace = Guarded("cuda", device.workspace_bytes(made))
-    rows = output.data.view(dtype).view(tensors[0].shape)
-    made.output = Rows.of(rows)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        code, message = device.enqueue(made, workspace.data.data_ptr())
-    assert code == cuda_abi.OK, message
-    for kind in ("right", "one row all padding", "left", "none"):
-        other = cast(nystrom_inputs(kind, 768, 65, 4), dtype)
-        for tensor, new in zip(tensors, other, strict=True):
-            tensor.copy_(new if new.dtype == torch.int32 else new * 0.9)
-        rows.fill_(float("nan"))
-        graph.replay()
-        assert torch.equal(rows, run(device, tensors, 64)), kind
-    output.check()
-    workspace.check()
+def test_a_graph_is_replayed_with_other_inputs(dtype: torch.dtype, device: Device) -> None:
+    check_graph(device, call(dtype), {kind: nystrom_inputs(kind, 768, 65, 4)[3] for kind in MASKS})
 
 
 def test_refusals(device: Device) -> None:
-    tensors = tuple(tensor.cuda() for tensor in nystrom_inputs("none", 260, 3))
-    made = nystrom_arguments(tensors, 10)
-    made.output = made.query
-    workspace = Guarded("cuda", device.workspace_bytes(made))
-    code, message = device.enqueue(made, workspace.data.data_ptr() + 16)
-    assert code == cuda_abi.BAD_ARGUMENT
-    assert message.startswith("workspace: got ")
-    made.num_landmarks = 130
-    code, message = device.enqueue(made, workspace.data.data_ptr())
-    assert code == cuda_abi.UNSUPPORTED
-    assert "L=130" in message
+    made = Call(nystrom_inputs("none", 260, 3), lambda rows: nystrom_arguments(rows, 10))
+    check_refusals(device, made, ("num_landmarks", 130, "L=130"))

@@ -14,6 +14,7 @@ import torch
 from native import cuda_abi
 from native.c_abi import Rows
 from native.cuda_abi import Device, Guarded
+from native.kernel_checks import set_field
 
 MARKS = [
     pytest.mark.gpu,
@@ -34,11 +35,14 @@ def device() -> Device:
 
 
 class Call:
-    """Arguments of one op, and the tensors on the GPU that they point at: the first is query, the fourth the mask."""
+    """Arguments of one op, and the tensors on the GPU that they point at; the first is of the output's shape."""
 
-    def __init__(self, tensors: tuple[torch.Tensor, ...], arguments: Callable[..., ctypes.Structure]) -> None:
+    def __init__(
+        self, tensors: tuple[torch.Tensor, ...], arguments: Callable[..., ctypes.Structure], mask: int = 3
+    ) -> None:
+        """`mask`: which of `tensors` it is."""
         self.tensors = tuple(tensor.cuda() for tensor in tensors)
-        self.like, self.mask = self.tensors[0], self.tensors[3]
+        self.like, self.mask = self.tensors[0], self.tensors[mask]
         self.arguments = arguments(self.tensors)
 
     def run(self, device: Device, poison: int = 0xFF) -> torch.Tensor:
@@ -52,7 +56,7 @@ def check_same_bits(device: Device, call: Call) -> None:
 
 
 def check_graph(device: Device, call: Call, masks: dict[str, torch.Tensor]) -> None:
-    """One graph is replayed with other activations and masks."""
+    """One graph is replayed with other numbers and masks."""
     output = Guarded("cuda", call.like.nbytes)
     workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
     rows = output.data.view(call.like.dtype).view(call.like.shape)
@@ -63,8 +67,9 @@ def check_graph(device: Device, call: Call, masks: dict[str, torch.Tensor]) -> N
     assert code == cuda_abi.OK, message
     for kind, mask in masks.items():
         call.mask.copy_(mask)
-        for tensor in call.tensors[:3]:
-            tensor.copy_(tensor.roll(1, 1))
+        for tensor in call.tensors:
+            if tensor.is_floating_point() and tensor.dim() > 1:
+                tensor.copy_(tensor.roll(1, -2))
         rows.fill_(float("nan"))
         graph.replay()
         assert torch.equal(rows, call.run(device)), kind
@@ -72,14 +77,16 @@ def check_graph(device: Device, call: Call, masks: dict[str, torch.Tensor]) -> N
     workspace.check()
 
 
-def check_refusals(device: Device, call: Call) -> None:
-    """A workspace off its alignment, and a head size that the kernels lack; `call` has heads of 64."""
+def check_refusals(device: Device, call: Call, *limits: tuple[str, int, str]) -> None:
+    """A workspace off its alignment, and what the kernels lack: a head size, and `limits` (field, value, words of the
+    message); `call` has heads of 64.
+    """
     workspace = Guarded("cuda", device.workspace_bytes(call.arguments))
     call.arguments.output = Rows.of(torch.empty_like(call.like))  # type: ignore[attr-defined]
     code, message = device.enqueue(call.arguments, workspace.data.data_ptr() + 16)
     assert code == cuda_abi.BAD_ARGUMENT
     assert message.startswith("workspace: got ")
-    call.arguments.num_heads *= 8  # type: ignore[attr-defined]
-    code, message = device.enqueue(call.arguments, workspace.data.data_ptr())
-    assert code == cuda_abi.UNSUPPORTED
-    assert "D=8" in message
+    for name, value, words in (("num_heads", 8 * call.arguments.num_heads, "D=8"), *limits):  # type: ignore[attr-defined]
+        code, message = device.enqueue(set_field(call.arguments, name, value), workspace.data.data_ptr())
+        assert code == cuda_abi.UNSUPPORTED
+        assert words in message

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_every_architecture_has_every_kernel_and_none_spills(built: tuple[Path, 
     assert len({frozenset(names) for names in by_arch.values()}) == 1, by_arch
     assert [kernel for kernel in built[1] if kernel.spills] == []
     assert max(kernel.shared_bytes for kernel in built[1]) <= LEAST_SHARED
+
+
+def test_every_op_is_tested_on_a_gpu_and_says_so() -> None:
+    """What `plugins list` says of runs on a GPU comes from these names (tests/gpu/runs.py)."""
+    modules = [import_module(f"gpu.{file.stem}") for file in (ROOT / "tests/gpu").glob("test_*_cuda.py")]
+    tested = [op for module in modules for op in module.OPS]
+    assert sorted(tested) == sorted(file.parent.name for file in (ROOT / "plugins").glob("*/kernel_cuda.cu"))
 
 
 def test_spills_are_seen(resources: Any) -> None:
