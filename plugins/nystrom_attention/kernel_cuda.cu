@@ -14,9 +14,10 @@
 #include "common/cuda_op.cuh"
 #include "common/key_cut.h"
 #include "nystrom_attention/arguments.h"
-#include "nystrom_attention/cuda_inverse.cuh"
 #include "nystrom_attention/cuda_landmarks.cuh"
+#include "nystrom_attention/cuda_mma_inverse.cuh"
 #include "nystrom_attention/cuda_mma_passes.cuh"
+#include "nystrom_attention/cuda_simt_inverse.cuh"
 #include "nystrom_attention/cuda_simt_passes.cuh"
 #include "nystrom_attention/kernel.h"
 
@@ -74,13 +75,13 @@ void attend(const NystromTask& task, cudaStream_t stream, lat_status& status) {
     if (all_lie_on_16_bytes(task)) {
       launch_landmarks<Element, true>(task, stream, status);
       launch_mma_mix_values<Element, kHeadSize>(task, stream, status);
-      launch_invert<true, kHeadSize>(task, stream, status);
+      launch_mma_invert<kHeadSize>(task, stream, status);
       return launch_mma_output<Element, kHeadSize>(task, stream, status);
     }
   }
   launch_landmarks<Element, false>(task, stream, status);
   launch_simt_mix_values<Element, kHeadSize>(task, stream, status);
-  launch_invert<false, kHeadSize>(task, stream, status);
+  launch_simt_invert<kHeadSize>(task, stream, status);
   launch_simt_output<Element, kHeadSize>(task, stream, status);
 }
 
