@@ -40,10 +40,11 @@ if(LAT_CUDA_LACK)
   message(WARNING "liblat_cuda is left out: ${LAT_CUDA_LACK}")
 elseif(LAT_CUDA_ARCHS)
   if(LAT_CUDA_ARCHS STREQUAL "all")
-    # No kernel uses what only one arch has, so all are assembled from one PTX: half the time of one PTX an arch.
+    # No kernel uses what only one arch has, so many are assembled from one PTX: half the time of one PTX an arch. Those
+    # that hold more blocks of threads have one of their own (mma_blocks in common/cuda_collision_rate.cuh).
     set(LAT_CUDA_COMPILED_FOR sm_80 sm_86 sm_87 sm_89 sm_90 sm_100 sm_120 compute_80)
-    list(JOIN LAT_CUDA_COMPILED_FOR "," code)
-    set(arch_options --generate-code=arch=compute_80,code=[${code}])
+    set(arch_options --generate-code=arch=compute_80,code=[sm_80,sm_86,sm_87,sm_89,sm_120,compute_80]
+                     --generate-code=arch=compute_90,code=[sm_90,sm_100])
     set(CMAKE_CUDA_ARCHITECTURES OFF)
   else()
     set(arch_options "")
