@@ -31,7 +31,7 @@ def main() -> int:
         "module": asked.module,
         "model": str(KIT / facts["model"]),
         "engine": str(asked.out),
-        "profile": facts["profile"],
+        "profiles": facts["profiles"],
         "plugins": [str(Path(library).resolve()) for library in asked.plugins],
     }
     try:

@@ -14,7 +14,7 @@ from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundl
 from lat_export.stages.graph import build_graph
 from lat_export.stages.kit import write_kit
 from lat_export.stages.load import load
-from lat_export.stages.lower import build_plan, lower, named_sizes, unused_options
+from lat_export.stages.lower import build_plan, case_profiles, lower, unused_options
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
@@ -57,7 +57,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         del traced
         if spec.validate:
             with _timed("record", tell):
-                golden = record(loaded, staging.folder, export_command(spec), {**plan.sizes, **named_sizes(spec)})
+                golden = record(loaded, staging.folder, export_command(spec), case_profiles(spec, plan))
             warnings.add(golden.note_on_reference())
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from lat_export.profiles import profile_text
 from lat_export.types import ModelSpec, Options
 
 PROGRAM = "lat-export"
@@ -24,6 +25,7 @@ def export_command(spec: ModelSpec) -> str:
     ranges = (("--batch", spec.batch), ("--seq", spec.sequence), ("--choices", spec.choices))
     words = ["model", portable(spec.model), "--to", spec.target, *(["--kit"] if spec.kit else [])]
     words += [word for name, sizes in ranges if sizes is not None for word in (name, str(sizes))]
+    words += [word for profile in spec.profiles for word in ("--profile", profile_text(profile))]
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
     return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")

@@ -90,6 +90,7 @@ class ModelSpec:
         task: a task name of ``lat_export.tasks``, or None to read it from the checkpoint's ``architectures``.
         target: a name in ``lat_export.targets``.
         batch, choices, sequence: sizes that an engine is built for; None takes the target's default.
+        profiles: such sizes by dim, several times, in place of those three.
         max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
         inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
         outputs: of `OPTIONAL_OUTPUTS`.
@@ -103,6 +104,7 @@ class ModelSpec:
     batch: Range | None = None
     choices: Range | None = None
     sequence: Range | None = None
+    profiles: tuple[dict[str, Range], ...] = ()
     max_global: int | None = None
     options: Options = Options()
     inputs: tuple[str, ...] = ()
@@ -174,6 +176,15 @@ class Signature:
     def token_dims(self) -> tuple[str | int, ...]:
         """Dims of one number a token, as the masks have them."""
         return next(spec.dims for spec in self.inputs if spec.name == "attention_mask")
+
+    def sizes_of(self, inputs: dict[str, Any]) -> dict[str, int]:
+        """Size of every named dim in arrays by input name, which must be as `check_inputs` wants them."""
+        return {
+            dim: size
+            for spec in self.inputs
+            for dim, size in zip(spec.dims, inputs[spec.name].shape, strict=True)
+            if isinstance(dim, str)
+        }
 
     def has_input(self, name: str) -> bool:
         return any(spec.name == name for spec in self.inputs)

@@ -140,6 +140,7 @@ class Engine final : public Subject {
   Arrays run(const Case&, const Arrays& inputs) override {
     std::map<std::string, DeviceBuffer> buffers;
     const Stream stream;
+    take_profile(inputs, stream);
     for (std::int32_t at = 0; at < engine_->getNbIOTensors(); ++at)
       if (const char* name = engine_->getIOTensorName(at); is_input(name)) give(name, inputs, buffers, stream);
     for (std::int32_t at = 0; at < engine_->getNbIOTensors(); ++at) {
@@ -165,6 +166,31 @@ class Engine final : public Subject {
   }
 
   bool is_input(const char* name) const { return engine_->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT; }
+
+  // The first profile that holds the inputs; of one alone nothing need be said.
+  void take_profile(const Arrays& inputs, const Stream& stream) {
+    const std::int32_t profiles = engine_->getNbOptimizationProfiles();
+    if (profiles < 2) return;
+    for (std::int32_t at = 0; at < profiles; ++at) {
+      if (!holds(at, inputs)) continue;
+      if (!context_->setOptimizationProfileAsync(at, stream.get()))
+        throw RunError("profile " + std::to_string(at) + " cannot be taken: " + logger_.last_error());
+      return;
+    }
+    throw RunError("none of the engine's " + std::to_string(profiles) + " profiles holds the inputs");
+  }
+
+  bool holds(std::int32_t profile, const Arrays& inputs) const {
+    for (const auto& [name, array] : inputs) {
+      if (!is_input(name.c_str())) continue;
+      const Shape least = shape_of(engine_->getProfileShape(name.c_str(), profile, nvinfer1::OptProfileSelector::kMIN));
+      const Shape most = shape_of(engine_->getProfileShape(name.c_str(), profile, nvinfer1::OptProfileSelector::kMAX));
+      if (least.size() != array.shape.size() || most.size() != array.shape.size()) return false;
+      for (std::size_t axis = 0; axis < array.shape.size(); ++axis)
+        if (array.shape[axis] < least[axis] || array.shape[axis] > most[axis]) return false;
+    }
+    return true;
+  }
 
   void bind(const char* name, const DeviceBuffer& buffer) {
     if (!context_->setTensorAddress(name, buffer.address())) throw RunError(logger_.last_error());

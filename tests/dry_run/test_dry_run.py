@@ -15,7 +15,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
-from dry_run.graphs import INT64, banded_model, plugin_folder, rows, write
+from dry_run.graphs import INT64, banded_model, plugin_folder, rows, tensor, write
 from onnx import helper, numpy_helper
 
 from lat_export.dry_run import DryRun, dry_run
@@ -209,16 +209,54 @@ def test_tables_and_schema_are_in_the_package() -> None:
     assert '"lat_export.dry_run" = ["dry_run.schema.json", "operators/*.json"]' in listed
 
 
+def blocks_of_at_most_64_rows(path: Path) -> Path:
+    """[B, N, 512] in blocks of min(64, N) rows, as Longformer's body once had them."""
+    constants = {"one": [1], "two": [2], "wide": [64], "width": [512], "minus_one": [-1], "none": [0]}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["batch"], start=0, end=1),
+        helper.make_node("Shape", ["x"], ["length"], start=1, end=2),
+        helper.make_node("Min", ["length", "wide"], ["block"]),
+        helper.make_node("Add", ["length", "block"], ["more"]),
+        helper.make_node("Sub", ["more", "one"], ["upper"]),
+        helper.make_node("Div", ["upper", "block"], ["blocks"]),
+        helper.make_node("Mul", ["blocks", "block"], ["whole"]),
+        helper.make_node("Sub", ["whole", "length"], ["tail"]),
+        helper.make_node("Concat", ["none", "tail"], ["pads"], axis=0),
+        helper.make_node("Pad", ["x", "pads", "", "one"], ["padded"]),
+        helper.make_node("Concat", ["batch", "minus_one", "block", "width"], ["dims"], axis=0),
+        helper.make_node("Reshape", ["padded", "dims"], ["cut"], allowzero=1),
+        helper.make_node("MatMul", ["cut", "weight"], ["first"]),
+        helper.make_node("MatMul", ["first", "weight"], ["second"]),
+        helper.make_node("ReduceMax", ["second", "two"], ["y"], keepdims=0),
+    ]
+    initializer = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    initializer.append(numpy_helper.from_array(np.eye(512, dtype=np.float32), "weight"))
+    return write(path, nodes, [rows("x", 512)], [tensor("y", "batch", "blocks", 512)], initializer=initializer)
+
+
 @needs_rtx
-def test_memory_that_rtx_cannot_bound_is_a_warning(bundles: Callable[[str], Path]) -> None:
-    """Longformer from one token on: TensorRT-RTX 1.7.1 plans gigabytes for a model of a few megabytes."""
+def test_memory_that_rtx_cannot_bound_is_a_warning(tmp_path: Path) -> None:
+    path = blocks_of_at_most_64_rows(tmp_path / "m.onnx")
 
     def examined_from(tokens: int) -> DryRun:
         sizes = {"batch": Range(8, 8, 8), "sequence": Range(tokens, 64, 128)}
-        return dry_run(ModelSpec(str(bundles("longformer")), "trt-rtx", Path(), max_global=4, **sizes))
+        return dry_run(ModelSpec(str(path), "trt-rtx", Path(), **sizes))
 
     low, high = examined_from(1), examined_from(64)
     assert low.works
     assert [f.rule for f in low.findings if f.severity == "warning"] == ["memory"]
     assert not [f for f in high.findings if f.severity == "warning"]
     assert "Total Activation Memory" in high.trial.memory
+
+
+@needs_rtx
+def test_longformer_from_one_token_on_needs_no_more_memory(bundles: Callable[[str], Path]) -> None:
+    """Its blocks are min(W, N) tokens long; N / min(W, N) had TensorRT-RTX plan N blocks of W."""
+
+    def planned_from(tokens: int) -> int:
+        sizes = {"batch": Range(8, 8, 8), "sequence": Range(tokens, 64, 128)}
+        found = dry_run(ModelSpec(str(bundles("longformer")), "trt-rtx", Path(), max_global=4, **sizes))
+        assert not [f for f in found.findings if f.severity == "warning"]
+        return found.trial.memory["Total Activation Memory"]
+
+    assert planned_from(1) < 1.1 * planned_from(64)

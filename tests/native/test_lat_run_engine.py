@@ -94,6 +94,8 @@ def test_an_engine_that_computes_something_else_fails(behaviour: str, words: str
         ("wants position_ids", "the engine wants an input that the kit has not: position_ids"),
         ("int32", "input_ids: the engine takes int32, the golden has int64"),
         ("at-most 3", "input_ids of (1, 4) is not within the engine's profile"),
+        ("profile 1 3 profile 5 9", "none of the engine's 2 profiles holds the inputs"),
+        ("profile 1 3 profile 4 9 no-profile", "profile 1 cannot be taken: the profile is in use"),
         ("unbounded", "logits: no upper bound of its size"),
         ("refuses", "TensorRT did not run it: a tactic failed"),
     ],
@@ -103,6 +105,12 @@ def test_a_case_that_does_not_run_fails_with_the_reason(behaviour: str, words: s
     assert done.returncode == 1, done.stderr
     assert words in done.stdout
     assert "FAILED: 1 comparisons in 1 cases, 1 failed" in done.stdout
+
+
+def test_the_profile_that_holds_a_case_is_taken(run: Run) -> None:
+    """In the first one its 4 tokens would be refused, as the case above shows."""
+    assert run("profile 1 3 profile 4 9").returncode == 0
+    assert run("profile 1 4 profile 5 9").returncode == 0
 
 
 def test_a_fault_on_the_gpu_fails_with_its_name(run: Run) -> None:

@@ -128,7 +128,7 @@ def test_readme_has_no_empty_place(family: str, kit: Kit) -> None:
 def test_readme_says_what_runs_each_op(kit: Kit) -> None:
     text = (kit("longformer").bundle.folder / "README.md").read_text()
     assert "BandedWindowAttention, 3 nodes: a TensorRT plugin" in text
-    assert "- sequence: 16:64:128" in text
+    assert "- batch 1:1:2, sequence 16:64:128" in text
     assert "at most 3" in text
     assert {form for family in KITS_MADE for form in kit(family).bundle.forms.values()} == {"plugin"}
 
@@ -179,7 +179,7 @@ def test_cases_are_those_of_the_profile(family: str, kit: Kit) -> None:
 def test_profile_is_in_both_forms(kit: Kit) -> None:
     folder = kit("longformer").bundle.folder
     names = ("input_ids", "attention_mask", "global_attention_mask")
-    assert facts_of(folder)["profile"] == {name: [[1, 16], [1, 64], [2, 128]] for name in names}
+    assert facts_of(folder)["profiles"] == [{name: [[1, 16], [1, 64], [2, 128]] for name in names}]
     assert (folder / "trtexec.args").read_text().splitlines() == [
         "--minShapes=" + ",".join(f"{name}:1x16" for name in names),
         "--optShapes=" + ",".join(f"{name}:1x64" for name in names),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lat_export.cli.options import FOLDER, TARGET_NAMES, NamesType, RangeType
+from lat_export.cli.options import FOLDER, TARGET_NAMES, NamesType, ProfileType, RangeType
 from lat_export.cli.output import print_json, show_report
 from lat_export.console import print_bundle, print_dry_run, print_report, tell
 from lat_export.errors import EXIT_CHECK_FAILED
@@ -24,6 +24,13 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 @click.option("--batch", type=RangeType(), help="Batch sizes of an engine.  [default: 1:1:8]")
 @click.option("--seq", "sequence", type=RangeType(), help="Lengths in tokens.  [default: 1:512:all positions]")
 @click.option("--choices", type=RangeType(), help="Choices, for multiple-choice.  [default: 1:2:4]")
+@click.option(
+    "--profile",
+    "profiles",
+    type=ProfileType(),
+    multiple=True,
+    help="In place of those three: sizes that an engine is tuned for; again for each further profile.",
+)
 @click.option(
     "--max-global",
     type=click.IntRange(min=0),

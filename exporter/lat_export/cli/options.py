@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lat_export.profiles import Profile, parse_profile
 from lat_export.types import Range
 
 # The names are written out so that --help loads nothing; a test compares them with the tables.
@@ -24,6 +25,15 @@ class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Range:
         return value if isinstance(value, Range) else Range.parse(value)
+
+
+class ProfileType(click.ParamType):  # type: ignore[type-arg]
+    """NAME=MIN:OPT:MAX, separated by commas."""
+
+    name = "batch=MIN:OPT:MAX,seq=..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Profile:
+        return value if isinstance(value, dict) else parse_profile(value)
 
 
 class NamesType(click.ParamType):  # type: ignore[type-arg]

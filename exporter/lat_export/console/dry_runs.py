@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lat_export.console.facts import describe_forms
+from lat_export.console.facts import describe_forms, describe_profiles
 from lat_export.console.terminal import out, size, table, whole_lines
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ def _most(ops: Counter[tuple[str, str, bool]], kind: str, in_body: bool) -> str:
 
 
 def _facts(found: DryRun) -> list[str]:
-    sizes = ", ".join(f"{dim} {text}" for dim, text in found.plan.sizes.items())
-    bound = found.plan.max_global
+    sizes = describe_profiles(found.plan)
+    if found.plan.max_global is not None:
+        sizes += f", at most {found.plan.max_global} global tokens a row"
     memory = found.memory
     lines = [
         f"rules: {found.rules.source}",
         f"attention: {describe_forms(found.forms)}",
-        f"profile: {sizes}" + (f", at most {bound} global tokens a row" if bound is not None else ""),
+        f"profile{'s' * (len(found.plan.profiles) > 1)}: {sizes}",
         f"memory at the largest sizes: weights {size(memory.weights_bytes)}, activations about "
         f"{size(memory.activations_bytes)} (most at {memory.largest_at or 'no node'}), inputs and outputs "
         f"{size(memory.bindings_bytes)}; workspace of kernels not counted",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lat_export.inspection import OnnxFacts
     from lat_export.native import Plugins
     from lat_export.stages.bundle import Bundle
+    from lat_export.targets import BuildPlan
 
 
 def print_bench(result: BenchResult) -> None:
@@ -39,12 +40,16 @@ def print_bundle(bundle: Bundle) -> None:
         ),
     )
     out(f"\nattention: {describe_forms(bundle.forms)}")
-    sizes = manifest["plan"]["sizes"]
-    if sizes:
-        ranges = ", ".join(f"{dim} {text}" for dim, text in sizes.items())
+    if bundle.plan.sizes:
+        ranges = describe_profiles(bundle.plan)
         bound = manifest["plan"]["max_global"]
         engine = "engine to build for" if manifest.get("kit") else "engine built for"
         out(f"{engine}: {ranges}" + (f", at most {bound} global tokens a row" if bound is not None else ""))
+
+
+def describe_profiles(plan: BuildPlan) -> str:
+    """As "batch 1:1:8, sequence 1:512:4096", and of several profiles each one so."""
+    return "; or ".join(", ".join(f"{dim} {text}" for dim, text in sizes.items()) for sizes in plan.texts)
 
 
 def _files(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str]]:

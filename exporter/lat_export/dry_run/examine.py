@@ -14,12 +14,13 @@ from lat_export.dry_run.importers import Importers, importers
 from lat_export.dry_run.memory import MemoryEstimate, estimate
 from lat_export.dry_run.nodes import CALLER, classify, node_findings
 from lat_export.dry_run.plugin_rules import PluginLibrary, lat_findings, library_findings, plugin_library
-from lat_export.dry_run.profile_rules import BOUNDS, profile_findings, sizes_at
+from lat_export.dry_run.profile_rules import corners, profile_findings
 from lat_export.dry_run.report import DryRun, Trial
 from lat_export.dry_run.restrictions import restriction_findings
 from lat_export.dry_run.values import Point, evaluated
 from lat_export.errors import InputError, LatExportError, first_line
 from lat_export.ops import DOMAIN, StaticBounds
+from lat_export.profiles import profile_text
 from lat_export.targets import TARGETS, BuildPlan
 from lat_export.targets.lowering import bounded, inline
 from lat_export.targets.tensorrt_target import TensorRTTarget
@@ -63,8 +64,8 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     portable = bounded(given.portable, bounds)
     flat = flattened(bounded(given.portable, bounds), registered)
     kinds = classify(portable if target.has_plugins else flat, table, registered)
-    points = {bound: evaluated(flat, sizes_at(plan, bound)) for bound in BOUNDS}
-    of_contract = {bound: evaluated(portable, sizes_at(plan, bound)) for bound in BOUNDS}
+    points = {corner: evaluated(flat, sizes) for corner, sizes in corners(plan).items()}
+    of_contract = {corner: evaluated(portable, sizes) for corner, sizes in corners(plan).items()}
 
     findings = [*node_findings(kinds, table), *_opset_findings(portable, table)]
     profile = list(profile_findings(portable.graph, plan, given.signature))
@@ -79,7 +80,8 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     if sound:
         findings += _shape_findings(points, {finding.node for finding in findings})
     trial = _built_for_real(given, plan, scratch, tell)
-    memory = estimate(flat, points["max"])
+    largest = [point for corner, point in points.items() if corner.endswith("max")]
+    memory = max((estimate(flat, point) for point in largest), key=lambda found: found.activations_bytes)
     findings += [*_trial_findings(trial, target), *_planned_findings(trial, memory, plan)]
     return DryRun(
         model=given.name,
@@ -120,7 +122,7 @@ def _opset_findings(program: ir.Model, table: Importers) -> Iterator[Finding]:
 
 def _shape_findings(points: dict[str, Point], told: set[str]) -> Iterator[Finding]:
     """What ONNX's shape inference says against a node, once, where no other rule had a word for it."""
-    for bound, point in points.items():
+    for corner, point in points.items():
         for name, message in point.refused.items():
             if name in told:
                 continue
@@ -128,7 +130,7 @@ def _shape_findings(points: dict[str, Point], told: set[str]) -> Iterator[Findin
             yield Finding(
                 ERROR,
                 "shapes",
-                f"the shapes of this node do not fit together at the {bound} sizes of the profile",
+                f"the shapes of this node do not fit together at the {corner} sizes of the profile",
                 name,
                 f"{message} ({', '.join(f'{dim}={size}' for dim, size in point.sizes.items())})",
                 mend="other sizes: --batch, --seq, --choices, --max-global",
@@ -180,7 +182,7 @@ def _planned_findings(trial: Trial, memory: MemoryEstimate, plan: BuildPlan) -> 
     planned = trial.memory.get(ACTIVATIONS, 0)
     if memory.explains(planned):
         return
-    ranges = ", ".join(f"{dim} {sizes}" for dim, sizes in plan.sizes.items())
+    ranges = " or ".join(map(profile_text, plan.profiles))
     yield Finding(
         WARNING,
         "memory",

@@ -7,9 +7,9 @@ kernels, which no graph tells.
 
 How good it is, on the golden models: the size of every value is exactly what onnxruntime gives for it (a test holds
 that). TensorRT-RTX 1.7.1 plans about 8 MB, whatever the model, and 0.9 to 2.2 times the estimate. Where it bounds badly
-what is computed from a dynamic size it plans up to a thousand times as much: Longformer's blocks are min(W, N) tokens
-long, so with N >= 1 it makes room for N blocks of W tokens. onnxruntime on the CPU, without its arena, peaks at 1.7 to
-2.2 times the estimate. What TensorRT itself plans was never seen.
+what is computed from a dynamic size it plans up to a thousand times as much: N / min(W, N) with N >= 1 is N
+to it. onnxruntime on the CPU, without its arena, peaks at 1.7 to 2.2 times the estimate. What TensorRT itself plans was
+never seen.
 """
 
 from __future__ import annotations

@@ -20,9 +20,13 @@ SEQUENCE = "sequence"
 LANDMARKS = "num_landmarks"
 
 
-def sizes_at(plan: BuildPlan, bound: str) -> dict[str, int]:
-    """The size of every dynamic dim at "min", "opt" or "max"."""
-    return {dim: getattr(sizes, bound) for dim, sizes in plan.sizes.items()}
+def corners(plan: BuildPlan) -> dict[str, dict[str, int]]:
+    """The size of every dynamic dim at "min", "opt" and "max", of the second profile "profile 1 min" and so on."""
+    return {
+        (f"profile {index} " if index else "") + bound: {dim: getattr(sizes, bound) for dim, sizes in profile.items()}
+        for index, profile in enumerate(plan.profiles)
+        for bound in BOUNDS
+    }
 
 
 def profile_findings(graph: ir.Graph, plan: BuildPlan, signature: Signature | None) -> Iterator[Finding]:
@@ -31,15 +35,16 @@ def profile_findings(graph: ir.Graph, plan: BuildPlan, signature: Signature | No
         graph: the portable one, with its `lat` nodes.
         signature: None of a bare ONNX file, whose position table has no name to go by.
     """
-    lengths = plan.sizes.get(SEQUENCE)
-    if lengths is not None:
-        yield from _positions(lengths, signature)
-        yield from _landmarks(graph, lengths, signature)
+    option = "--profile seq=" if plan.more_profiles else "--seq "
+    ranges = [profile[SEQUENCE] for profile in plan.profiles if SEQUENCE in profile]
+    for lengths in dict.fromkeys(ranges):
+        yield from _positions(lengths, signature, option)
+        yield from _landmarks(graph, lengths, signature, option)
     if plan.max_global is not None:
-        yield from _globals(plan.max_global, lengths)
+        yield from _globals(plan.max_global, max(ranges, key=lambda lengths: lengths.max, default=None))
 
 
-def _positions(lengths: Range, signature: Signature | None) -> Iterator[Finding]:
+def _positions(lengths: Range, signature: Signature | None, option: str) -> Iterator[Finding]:
     if signature is None:
         yield Finding(
             NOTE,
@@ -53,13 +58,13 @@ def _positions(lengths: Range, signature: Signature | None) -> Iterator[Finding]
             ERROR,
             RULE,
             "the sequence is longer than the checkpoint's position table",
-            got=f"--seq {lengths}",
+            got=f"{option}{lengths}",
             expected=f"N <= {most}",
-            mend=f"--seq {min(lengths.min, most)}:{min(lengths.opt, most)}:{most}",
+            mend=f"{option}{min(lengths.min, most)}:{min(lengths.opt, most)}:{most}",
         )
 
 
-def _landmarks(graph: ir.Graph, lengths: Range, signature: Signature | None) -> Iterator[Finding]:
+def _landmarks(graph: ir.Graph, lengths: Range, signature: Signature | None, option: str) -> Iterator[Finding]:
     for node in graph:
         step = node.attributes.get(LANDMARKS)
         if node.domain != DOMAIN or step is None or not isinstance(step.value, int) or step.value < 1:
@@ -72,9 +77,9 @@ def _landmarks(graph: ir.Graph, lengths: Range, signature: Signature | None) -> 
                 RULE,
                 "every sequence length must be a multiple of the number of landmarks",
                 str(node.name),
-                f"--seq {lengths} ({', '.join(wrong)} is none), L={step.value}",
+                f"{option}{lengths} ({', '.join(wrong)} is none), L={step.value}",
                 f"N % {step.value} == 0",
-                f"--seq {whole_steps(lengths, step.value, most)}",
+                f"{option}{whole_steps(lengths, step.value, most)}",
             )
             return  # every layer has the same number
 

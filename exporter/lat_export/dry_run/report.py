@@ -94,7 +94,8 @@ class DryRun:
             "target": self.target,
             "rules": {"engine": self.rules.engine, "version": self.rules.version, "source": self.rules.source},
             "profile": {
-                "sizes": {dim: str(sizes) for dim, sizes in self.plan.sizes.items()},
+                "sizes": self.plan.texts[0],
+                "more_profiles": self.plan.texts[1:],
                 "max_global": self.plan.max_global,
             },
             "counts": counts(list(self.nodes)),

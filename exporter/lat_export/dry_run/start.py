@@ -9,11 +9,12 @@ from lat_export.dry_run.examine import Given, Tell, examine, given_model
 from lat_export.dry_run.findings import WARNING, Finding, gravest_first
 from lat_export.dry_run.report import DryRun
 from lat_export.errors import InputError
+from lat_export.profiles import DIMS, named_profiles
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, read_bundle
 from lat_export.stages.graph import build_graph
 from lat_export.stages.load import load
-from lat_export.stages.lower import DEFAULT_BATCH, DEFAULT_CHOICES, build_plan, named_sizes
+from lat_export.stages.lower import DEFAULT_BATCH, DEFAULT_CHOICES, build_plan, profiles_for
 from lat_export.stages.trace import trace
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, target_named
 from lat_export.targets.tensorrt_target import TensorRTTarget
@@ -64,15 +65,20 @@ def _of_bundle(folder: Path, spec: ModelSpec, target: TensorRTTarget) -> tuple[G
     bundle = read_bundle(folder)
     signature = bundle.signature
     usual = build_plan(spec, signature, target)
-    sizes = {**usual.sizes, **bundle.plan.sizes, **named_sizes(spec)}
     max_global = spec.max_global if spec.max_global is not None else usual.max_global
-    plan = BuildPlan({dim: sizes[dim] for dim in usual.sizes}, max_global if signature.max_global is not None else None)
+    plan = replace(usual, max_global=max_global if signature.max_global is not None else None)
+    if not spec.profiles:
+        (named,) = named_profiles(spec)
+        sizes = [{**usual.sizes, **built_for, **named} for built_for in bundle.plan.profiles]
+        first, *more = (profile for index, profile in enumerate(sizes) if profile not in sizes[:index])
+        plan = replace(plan, sizes=first, more_profiles=tuple(more))
     return given_model(spec.model, folder / PORTABLE_MODEL, signature), plan
 
 
 def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:
     given = given_model(spec.model, path, None)
-    known = {"batch": DEFAULT_BATCH, "choices": DEFAULT_CHOICES, **named_sizes(spec)}
+    usual = {"batch": DEFAULT_BATCH, "choices": DEFAULT_CHOICES}
+    known = {*usual, *(dim for dim in DIMS.values() if all(dim in named for named in named_profiles(spec)))}
     options = {"batch": "--batch", "choices": "--choices", "sequence": "--seq"}
     for tensor in given.inputs:
         for dim in tensor.dims:
@@ -85,4 +91,5 @@ def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:
                     hint=f"{option} MIN:OPT:MAX" if option else f"call the dimensions of inputs {', '.join(options)}",
                 )
     used = {dim for tensor in given.inputs for dim in tensor.dims}
-    return given, BuildPlan({dim: sizes for dim, sizes in known.items() if dim in used}, spec.max_global)
+    first, *more = profiles_for(spec, usual, used)
+    return given, BuildPlan(first, spec.max_global, more_profiles=tuple(more))

@@ -31,11 +31,12 @@ class WindowBlocks:
         self.op, self.mask = op, mask
         self.batch, self.length = op.size(self.mask, 0), op.size(self.mask, 1)
         self.width = op.size(query, 2)
-        self.block = op.Max(op.reshape(op.attribute("window"), 1), [SMALLEST_BLOCK])
-        if not hold_the_window:
-            # A sequence shorter than a block is one block of its own length: nothing is padded to W.
-            self.block = op.Min(self.block, self.length)
-        self.blocks = op.Div(op.Sub(op.Add(self.length, self.block), [1]), self.block)
+        whole = op.Max(op.reshape(op.attribute("window"), 1), [SMALLEST_BLOCK])
+        # Divided by a number, not by `block`: an engine bounds every size by itself, and min(W, N) may be 1 where a
+        # profile begins at 1, so that it would plan N blocks of W rows. Up to N = W both quotients are 1.
+        self.blocks = op.Div(op.Sub(op.Add(self.length, whole), [1]), whole)
+        # A sequence shorter than a block is one block of its own length: nothing is padded to W.
+        self.block = whole if hold_the_window else op.Min(whole, self.length)
         self.tail = op.Sub(op.Mul(self.blocks, self.block), self.length)
         self.num_heads = op.reshape(op.attribute("num_heads"), 1)
         self.head_size = op.Div(self.width, self.num_heads)

@@ -56,8 +56,10 @@ class Bundle:
     @property
     def plan(self) -> BuildPlan:
         plan = self.manifest["plan"]
-        sizes = {dim: Range.parse(text) for dim, text in plan["sizes"].items()}
-        return BuildPlan(sizes, plan["max_global"], plan["graph_sha256"])
+        # Bundles of earlier builds have one profile, and no list of them.
+        texts = plan.get("profiles", [plan["sizes"]])
+        first, *more = ({dim: Range.parse(text) for dim, text in profile.items()} for profile in texts)
+        return BuildPlan(first, plan["max_global"], plan["graph_sha256"], tuple(more))
 
     @property
     def forms(self) -> dict[str, str]:
@@ -90,7 +92,8 @@ def write_bundle(
         "options": asdict(checkpoint.options),
         "signature": checkpoint.signature.to_json(),
         "plan": {
-            "sizes": {dim: str(sizes) for dim, sizes in lowered.plan.sizes.items()},
+            "sizes": lowered.plan.texts[0],
+            "profiles": lowered.plan.texts,
             "max_global": lowered.plan.max_global,
             "graph_sha256": lowered.plan.graph_sha256,
         },

@@ -19,7 +19,7 @@ from lat_export import __version__, native
 from lat_export.digest import file_sha256
 from lat_export.errors import MissingError
 from lat_export.targets import BuildPlan, Built
-from lat_export.targets.tensorrt_target import profile_of
+from lat_export.targets.tensorrt_target import profiles_of
 from lat_export.targets.trt_kit import KIT, KIT_MODEL
 from lat_export.types import PLUGIN, Signature, size_with_globals
 from lat_export.validation.check import Judge, tolerance_of, usual_norm, usual_sizes, within
@@ -61,25 +61,32 @@ def write_kit(folder: Path, built: Built, plan: BuildPlan, signature: Signature,
         "engine": KIT.engine_file,
         "precision": judge.precision,
         "inputs": [spec.name for spec in signature.inputs],
-        "profile": profile_of(signature.inputs, plan),
+        "profiles": profiles_of(signature.inputs, plan),
         "max_global": plan.max_global,
         "prebuilt": prebuilt,
         **_cases(golden, signature, plan, judge),
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    (folder / TRTEXEC_FILE).write_text("".join(f"{line}\n" for line in trtexec_shapes(facts["profile"])))
+    (folder / TRTEXEC_FILE).write_text("".join(f"{line}\n" for line in trtexec_shapes(facts["profiles"])))
     _write_readme(folder / README_FILE, built, plan, signature, facts, command)
     _write_digests(folder)
     added = sorted(_files(folder) - before)
     return replace(built, roles={**built.roles, **dict.fromkeys(added, ROLE)})
 
 
-def trtexec_shapes(profile: dict[str, list[list[int]]]) -> list[str]:
-    """trtexec's options for a profile, as `--minShapes=input_ids:1x16,attention_mask:1x16`."""
-    return [
-        f"--{bound}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, shapes[at]))}" for name, shapes in profile.items())
-        for at, bound in enumerate(("min", "opt", "max"))
-    ]
+def trtexec_shapes(profiles: list[dict[str, list[list[int]]]]) -> list[str]:
+    """trtexec's options for profiles, as `--minShapes=input_ids:1x16,attention_mask:1x16`.
+
+    Of several, `--profile=1` comes before the shapes of the second one (sampleOptions.cpp of trtexec 10.8 to 11.0).
+    """
+    words: list[str] = []
+    for index, profile in enumerate(profiles):
+        words += [f"--profile={index}"] if len(profiles) > 1 else []
+        words += [
+            f"--{bound}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, sizes[at]))}" for name, sizes in profile.items())
+            for at, bound in enumerate(("min", "opt", "max"))
+        ]
+    return words
 
 
 def sources() -> Iterator[tuple[Path, str]]:
@@ -157,7 +164,7 @@ def _write_readme(
 ) -> None:
     """Fill the places of kit/README.md, which `_copy_sources` put there."""
     tolerances = sorted({bar["relative_l2"] for case in facts["cases"] for bar in case["outputs"].values()})
-    ranges = [f"- {dim}: {sizes}" for dim, sizes in plan.sizes.items()]
+    ranges = [f"- {', '.join(f'{dim} {sizes}' for dim, sizes in profile.items())}" for profile in plan.texts]
     if signature.multiple_of > 1:
         ranges.append(f"- sequence is a multiple of {signature.multiple_of}: pad with attention_mask 0")
     if plan.max_global is not None:

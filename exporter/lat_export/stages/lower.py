@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lat_export.digest import file_sha256
+from lat_export.errors import InputError
+from lat_export.profiles import NAMES, Profile, demand_distinct, named_profiles
 from lat_export.stages.graph import Graph
 from lat_export.targets import BuildPlan, Target
 from lat_export.types import ModelSpec, Range, Signature
@@ -24,15 +27,14 @@ class Lowered:
     plan: BuildPlan
 
 
-def named_sizes(spec: ModelSpec) -> dict[str, Range]:
-    """The sizes that the user named."""
-    sizes = {"batch": spec.batch, "choices": spec.choices, "sequence": spec.sequence}
-    return {dim: given for dim, given in sizes.items() if given is not None}
-
-
 def unused_options(spec: ModelSpec, target: Target) -> list[str]:
     """What the user asked for and this export has no use for."""
-    only_engines = {"--batch": spec.batch, "--choices": spec.choices, "--max-global": spec.max_global}
+    only_engines = {
+        "--batch": spec.batch,
+        "--choices": spec.choices,
+        "--profile": spec.profiles or None,
+        "--max-global": spec.max_global,
+    }
     given = [name for name, value in only_engines.items() if value is not None]
     if target.has_profile or not given:
         return []
@@ -40,19 +42,48 @@ def unused_options(spec: ModelSpec, target: Target) -> list[str]:
 
 
 def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPlan:
-    """Sizes for an engine; without bounds where the artifact takes any size."""
+    """Sizes for an engine; without bounds where the artifact takes any size.
+
+    Raises:
+        InputError: a profile names a dim that the model has not, or two are the same.
+    """
     if not target.has_profile:
         return BuildPlan({})
     step = signature.multiple_of
     longest = signature.max_tokens // step * step
-    wanted = {
+    usual = {
         "batch": DEFAULT_BATCH,
         "choices": DEFAULT_CHOICES,
         "sequence": Range(step, min(max(DEFAULT_USUAL_TOKENS // step * step, step), longest), longest),
-        **named_sizes(spec),
     }
-    used = {dim for tensor in signature.inputs for dim in tensor.dims}
-    return BuildPlan({dim: sizes for dim, sizes in wanted.items() if dim in used}, signature.max_global)
+    first, *more = profiles_for(spec, usual, {dim for tensor in signature.inputs for dim in tensor.dims})
+    return BuildPlan(first, signature.max_global, more_profiles=tuple(more))
+
+
+def profiles_for(spec: ModelSpec, usual: Profile, used: Collection[str | int]) -> list[Profile]:
+    """What the user named, and the usual range of every other dim.
+
+    Args:
+        used: dims of the inputs.
+    Raises:
+        InputError: as `build_plan`.
+    """
+    named = named_profiles(spec)
+    if spec.profiles and (surplus := sorted({dim for profile in named for dim in profile} - set(used))):
+        raise InputError(
+            "a profile names a dimension that the model's inputs do not have",
+            got=", ".join(NAMES[dim] for dim in surplus),
+            expected=", ".join(NAMES.get(str(dim), str(dim)) for dim in usual if dim in used),
+            where={"stage": "lower"},
+        )
+    whole = [{dim: sizes for dim, sizes in {**usual, **profile}.items() if dim in used} for profile in named]
+    demand_distinct(whole)
+    return whole
+
+
+def case_profiles(spec: ModelSpec, plan: BuildPlan) -> tuple[Profile, ...]:
+    """Sizes that the golden cases keep to: the engine's, else what the user named."""
+    return plan.profiles if any(plan.profiles) else named_profiles(spec)
 
 
 def lower(graph: Graph, target: Target, plan: BuildPlan, scratch: Path) -> Lowered:

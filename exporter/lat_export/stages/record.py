@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,12 @@ import numpy as np
 from lat_export import __version__
 from lat_export.digest import file_sha256
 from lat_export.errors import InternalError, first_line
+from lat_export.profiles import Profile
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, Loaded
 from lat_export.stages.signature import picked, wanted_groups
 from lat_export.tokenizer_file import TOKENIZER_FILE
-from lat_export.types import Range, Signature
+from lat_export.types import Signature
 from lat_export.validation.cases import SEED, Case, case_inputs, case_table
 from lat_export.validation.compare import difference
 from lat_export.validation.given_cases import GivenCases
@@ -41,7 +42,7 @@ def record(
     loaded: Loaded,
     folder: Path,
     command: str,
-    sizes: dict[str, Range] | None = None,
+    profiles: Sequence[Profile] = ({},),
     kept_bytes: int | None = KEPT_BYTES_PER_CASE,
     given: GivenCases | None = None,
 ) -> Golden:
@@ -49,7 +50,7 @@ def record(
 
     Args:
         command: the command that makes them again, for the manifest.
-        sizes: sizes that the artifacts are for; cases of the table outside are not made.
+        profiles: sizes that the artifacts are for; cases of the table outside of all of them are not made.
         kept_bytes: outputs that are larger together keep only some positions of the sequence; None keeps them all.
         given: a user's own cases, which then take the place of the case table.
 
@@ -59,7 +60,7 @@ def record(
     signature = loaded.signature
     writer = GoldenWriter(folder, signature, origin(loaded.checkpoint, command, given))
     reference = _Reference(loaded)
-    for case, inputs in given.cases if given else _cases_of_the_table(signature, sizes):
+    for case, inputs in given.cases if given else _cases_of_the_table(signature, profiles):
         outputs, computed_by, why = reference(case, inputs)
         noise = reference.noise(inputs, outputs)
         rows = None if kept_bytes is None else kept_rows(outputs, signature, kept_bytes)
@@ -69,9 +70,9 @@ def record(
 
 
 def _cases_of_the_table(
-    signature: Signature, sizes: dict[str, Range] | None
+    signature: Signature, profiles: Sequence[Profile]
 ) -> Iterator[tuple[Case, dict[str, np.ndarray[Any, Any]]]]:
-    for case in case_table(signature, sizes):
+    for case in dict.fromkeys(case for sizes in profiles for case in case_table(signature, sizes)):
         yield case, case_inputs(signature, case)
 
 

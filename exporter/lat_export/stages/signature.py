@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
 from lat_export.families import Family, Limits
+from lat_export.profiles import named_profiles
 from lat_export.tasks import Task
 from lat_export.types import OPTIONAL_OUTPUTS, ModelSpec, Range, Signature, TensorSpec
 
@@ -24,12 +25,13 @@ def signature_of(
     Args:
         outputs: names of the outputs that the checkpoint has weights for.
     Raises:
-        InputError: `spec.sequence` is not one that the checkpoint can take.
+        InputError: a range of `spec` for the sequence is not one that the checkpoint can take.
     """
     limits = family.limits(config, task.name)
     sizes: dict[str, int] = {"hidden": config.hidden_size, "vocab": config.vocab_size, "labels": config.num_labels}
-    if spec.sequence is not None:
-        _check_sequence(spec.sequence, limits)
+    for profile in named_profiles(spec):
+        if "sequence" in profile:
+            _check_sequence(profile["sequence"], limits, "--profile seq=" if spec.profiles else "--seq ")
     if limits.max_tokens < 1:
         got = f"max_position_embeddings={config.max_position_embeddings}"
         raise InputError("config.json has no room for a token", got=got, where=WHERE)
@@ -101,14 +103,14 @@ def picked(outputs: Any, name: str) -> Any:
     return outputs[group][int(index)] if index else outputs[group]
 
 
-def _check_sequence(sequence: Range, limits: Limits) -> None:
+def _check_sequence(sequence: Range, limits: Limits, option: str) -> None:
     if sequence.max > limits.max_tokens:
         longest = limits.max_tokens
         raise InputError(
             "the sequence is longer than the checkpoint's position table",
-            got=f"--seq {sequence}",
+            got=f"{option}{sequence}",
             expected=f"N <= {longest}",
-            hint=f"--seq {min(sequence.min, longest)}:{min(sequence.opt, longest)}:{longest}",
+            hint=f"{option}{min(sequence.min, longest)}:{min(sequence.opt, longest)}:{longest}",
             where=WHERE,
         )
     step = limits.multiple_of
@@ -116,8 +118,8 @@ def _check_sequence(sequence: Range, limits: Limits) -> None:
         whole = ":".join(str(-(-size // step) * step) for size in (sequence.min, sequence.opt, sequence.max))
         raise InputError(
             "every sequence length must be a multiple of the checkpoint's num_landmarks",
-            got=f"--seq {sequence}",
+            got=f"{option}{sequence}",
             expected=f"multiples of {step}",
-            hint=f"--seq {whole}",
+            hint=f"{option}{whole}",
             where=WHERE,
         )

@@ -40,14 +40,26 @@ class BuildPlan:
     """Sizes that an artifact is built for.
 
     Attributes:
-        sizes: range of each named dynamic dimension.
+        sizes: range of each named dynamic dimension; of the first profile.
         max_global: bound on the global tokens of a row; None where the artifact has none.
         graph_sha256: digest of the lowered graph that the artifact was built from, once it is known.
+        more_profiles: the same ranges again for every further profile of an engine.
     """
 
     sizes: dict[str, Range]
     max_global: int | None = None
     graph_sha256: str | None = None
+    more_profiles: tuple[dict[str, Range], ...] = ()
+
+    @property
+    def profiles(self) -> tuple[dict[str, Range], ...]:
+        """In the order in which an engine counts them; one that has none has one without sizes."""
+        return (self.sizes, *self.more_profiles)
+
+    @property
+    def texts(self) -> list[dict[str, str]]:
+        """Every profile as `MIN:OPT:MAX` by dim."""
+        return [{dim: str(sizes) for dim, sizes in profile.items()} for profile in self.profiles]
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ MEMORY = re.compile(r"\b((?:Total|Max) [A-Z][A-Za-z ]*Memory): (\d+)")
 def build(request: dict[str, Any]) -> dict[str, Any]:
     """
     Args:
-        request: "module" (tensorrt or tensorrt_rtx), "model", "engine" (paths), "profile" ({input: [min, opt, max]},
-            each a list of sizes), "plugins" (library paths, TensorRT only).
+        request: "module" (tensorrt or tensorrt_rtx), "model", "engine" (paths), "profiles" (of each {input: [min, opt,
+            max]}, all of them lists of sizes), "plugins" (library paths, TensorRT only).
     Returns:
         "errors" (empty where the engine was written), "warnings", "memory" (bytes, by the names that the builder logs),
         "checked", "inputs", "outputs", "plugin_nodes",
@@ -48,12 +48,13 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
 
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
-    profile = builder.create_optimization_profile()
-    for name, (smallest, usual, largest) in request["profile"].items():
-        profile.set_shape(name, smallest, usual, largest)
-    if config.add_optimization_profile(profile) < 0:
-        answer["errors"] = log.errors or ["the optimisation profile was refused"]
-        return answer
+    for index, shapes in enumerate(request["profiles"]):
+        profile = builder.create_optimization_profile()
+        for name, (smallest, usual, largest) in shapes.items():
+            profile.set_shape(name, smallest, usual, largest)
+        if config.add_optimization_profile(profile) < 0:
+            answer["errors"] = log.errors or [f"optimisation profile {index} was refused"]
+            return answer
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         answer["errors"] = log.errors or ["the builder gave no engine and no reason"]

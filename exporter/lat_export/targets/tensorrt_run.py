@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lat_export.environment import gpu_count
-from lat_export.errors import MissingError, first_line
+from lat_export.errors import MissingError, ShapeError, first_line
+from lat_export.profiles import profile_holding, profile_text
 from lat_export.targets.contract import BuildPlan, Runner
 from lat_export.types import Signature
 
@@ -27,6 +28,8 @@ RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan) -> Iterator[Runner]:
     """A runner over `engine`; inputs outside of `plan` are refused before they reach the GPU.
 
+    Every call takes the first profile that holds its sizes.
+
     Raises:
         MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
     """
@@ -34,6 +37,16 @@ def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan
 
         def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
             signature.check_inputs(inputs, max_global=plan.max_global)
+            profile = profile_holding(plan.profiles, signature.sizes_of(inputs))
+            if profile is None:
+                raise ShapeError(
+                    "no profile of the engine holds these sizes",
+                    got=signature.sizes_of(inputs),
+                    expected=" or ".join(map(profile_text, plan.profiles)),
+                    hint="export again with a --profile that holds them",
+                )
+            if len(plan.profiles) > 1:
+                opened.set_profile(profile)
             outputs = opened.infer(inputs)
             return {spec.name: outputs[spec.name] for spec in signature.outputs}
 

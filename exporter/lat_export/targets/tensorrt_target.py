@@ -92,7 +92,7 @@ class TensorRTTarget(Target):
             {name: PLUGIN if name in plugin_nodes else BODY for name in nodes},
             {
                 self.module: answer["version"],
-                "profile": {name: str(sizes) for name, sizes in plan.sizes.items()},
+                "profiles": plan.texts,
                 "max_global": plan.max_global,
                 "inputs": answer["inputs"],
                 "outputs": answer["outputs"],
@@ -116,7 +116,7 @@ class TensorRTTarget(Target):
             "model": str(lowered),
             "engine": str(engine),
             "answer": str(lowered.with_suffix(".answer.json")),
-            "profile": profile_of(inputs, plan),
+            "profiles": profiles_of(inputs, plan),
             "plugins": [],
         }
         return _build_in_child(self.title, request)
@@ -146,15 +146,18 @@ class TensorRTTarget(Target):
         ]
 
 
-def profile_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> dict[str, list[list[int]]]:
-    """Smallest, usual and largest shape of every input."""
-    return {
-        spec.name: [
-            [getattr(plan.sizes[dim], bound) if isinstance(dim, str) else dim for dim in spec.dims]
-            for bound in ("min", "opt", "max")
-        ]
-        for spec in inputs
-    }
+def profiles_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> list[dict[str, list[list[int]]]]:
+    """For every profile, smallest, usual and largest shape of every input."""
+    return [
+        {
+            spec.name: [
+                [getattr(sizes[dim], bound) if isinstance(dim, str) else dim for dim in spec.dims]
+                for bound in ("min", "opt", "max")
+            ]
+            for spec in inputs
+        }
+        for sizes in plan.profiles
+    ]
 
 
 def _build_in_child(title: str, request: dict[str, Any]) -> dict[str, Any]:

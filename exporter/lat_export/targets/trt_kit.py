@@ -45,7 +45,7 @@ class TensorRTKit(TensorRTNativeTarget):
         with_static_bounds(portable, folder / KIT_MODEL, self.bounds(plan), shares_weights=True)
         forms = {name: PLUGIN if op in ops else BODY for name, op in lat_nodes(portable).items()}
         details = {
-            "profile": {name: str(sizes) for name, sizes in plan.sizes.items()},
+            "profiles": plan.texts,
             "max_global": plan.max_global,
             "checked": "not built: its build.sh builds the engine",
         }

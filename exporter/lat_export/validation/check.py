@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lat_export.errors import LatExportError, MissingError, first_line
+from lat_export.profiles import profile_holding
 from lat_export.types import Range, Signature, size_with_globals
 from lat_export.validation.cases import SEED
 from lat_export.validation.compare import Difference, count_not_finite, difference, not_comparable
@@ -30,7 +31,7 @@ class BuiltFor(Protocol):
     """What the artifact was built for."""
 
     @property
-    def sizes(self) -> dict[str, Range]: ...
+    def profiles(self) -> Sequence[dict[str, Range]]: ...
     @property
     def max_global(self) -> int | None: ...
 
@@ -133,10 +134,8 @@ SECONDS_BETWEEN_LINES = 5.0
 
 def within(golden: GoldenCase, signature: Signature, limits: BuiltFor) -> bool:
     """Whether a case's sizes and global tokens are ones that the artifact was built for."""
-    for spec in signature.inputs:
-        for dim, size in zip(spec.dims, golden.inputs[spec.name].shape, strict=True):
-            if isinstance(dim, str) and dim in limits.sizes and size not in limits.sizes[dim]:
-                return False
+    if profile_holding(limits.profiles, signature.sizes_of(golden.inputs)) is None:
+        return False
     return limits.max_global is None or signature.most_globals(golden.inputs) <= limits.max_global
 
 

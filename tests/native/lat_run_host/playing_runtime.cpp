@@ -5,6 +5,7 @@
 //     at-most N          has a profile up to N tokens    refuses      does not run
 //     unbounded          knows no size of its output     half         gives float16
 //     wrong | nan        computes something else         longer       gives one number more in a row
+//     profile MIN MAX    has one profile more, of MIN to MAX tokens
 //
 // It computes logits [B,N] float32 = input_ids [B,N] int64 / 2. Calls out of order end the process.
 #include <NvInferRuntime.h>
@@ -39,6 +40,7 @@ struct Behaviour {
   std::set<std::string> words;
   std::string wants;
   int64_t at_most = 64;
+  std::vector<std::pair<int64_t, int64_t>> profiles;
 
   bool is(const char* word) const { return words.count(word) != 0; }
 };
@@ -61,11 +63,23 @@ class Context final : public IExecutionContext, ContextStub {
   explicit Context(const Behaviour& behaviour) : behaviour_(behaviour) { mImpl = this; }
 
   bool setInputShape(char const* name, Dims const& dims) noexcept override {
-    if (dims.nbDims != 2 || dims.d[1] > behaviour_.at_most) {
+    const bool in_profile = behaviour_.profiles.empty() || (dims.d[1] >= behaviour_.profiles.at(profile_).first &&
+                                                            dims.d[1] <= behaviour_.profiles.at(profile_).second);
+    if (dims.nbDims != 2 || dims.d[1] > behaviour_.at_most || !in_profile) {
       log_error("input shape outside of the profile");
       return false;
     }
     shapes_[name] = dims;
+    return true;
+  }
+
+  bool setOptimizationProfileAsync(int32_t index, cudaStream_t stream) noexcept override {
+    if (stream == nullptr || !shapes_.empty()) out_of_order("a profile without a stream, or after a shape");
+    if (behaviour_.is("no-profile")) {
+      log_error("the profile is in use");
+      return false;
+    }
+    profile_ = static_cast<std::size_t>(index);
     return true;
   }
 
@@ -125,6 +139,7 @@ class Context final : public IExecutionContext, ContextStub {
   }
 
   Behaviour behaviour_;
+  std::size_t profile_ = 0;
   std::map<std::string, Dims> shapes_;
   std::map<std::string, void*> addresses_;
 };
@@ -146,6 +161,14 @@ class Engine final : public ICudaEngine, EngineStub {
   DataType getTensorDataType(char const* name) const noexcept override {
     if (std::string(name) == "logits") return behaviour_.is("half") ? DataType::kHALF : DataType::kFLOAT;
     return behaviour_.is("int32") ? DataType::kINT32 : DataType::kINT64;
+  }
+  int32_t getNbOptimizationProfiles() const noexcept override {
+    return behaviour_.profiles.empty() ? 1 : static_cast<int32_t>(behaviour_.profiles.size());
+  }
+  Dims getProfileShape(char const* name, int32_t index, OptProfileSelector select) const noexcept override {
+    if (std::string(name) == "logits") out_of_order("the profile of an output");
+    const auto& [least, most] = behaviour_.profiles.at(static_cast<std::size_t>(index));
+    return Dims2(select == OptProfileSelector::kMIN ? 1 : 2, select == OptProfileSelector::kMIN ? least : most);
   }
   IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy) noexcept override {
     if (behaviour_.is("no-context")) {
@@ -174,6 +197,8 @@ class Runtime final : public IRuntime, RuntimeStub {
         text >> behaviour.wants;
       else if (word == "at-most")
         text >> behaviour.at_most;
+      else if (word == "profile")
+        text >> behaviour.profiles.emplace_back().first >> behaviour.profiles.back().second;
       else
         behaviour.words.insert(word);
     }
