@@ -21,7 +21,7 @@ else()
                              common/contract.cpp common/arguments.cpp $<TARGET_OBJECTS:lat_cuda_kernels>)
   target_include_directories(lat_trt PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
   target_include_directories(lat_trt SYSTEM PRIVATE ${LAT_TENSORRT_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(lat_trt PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
+  target_link_libraries(lat_trt PRIVATE lat_cudart ${CMAKE_DL_LIBS})
   # Two names go out, and nothing but the system's libraries is asked for: a call into TensorRT would not link.
   lat_export_only(lat_trt tensorrt_exports)
   if(NOT LAT_SANITIZE)

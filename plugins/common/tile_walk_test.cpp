@@ -162,7 +162,7 @@ void check_offsets() {
             const bool one = seen(int64_t{offset} + row, window, key);
             any |= one, all &= one;
           }
-        const Cover cover = lat::cover_of(offset, offset + rows - 1, window);
+        const Cover cover = lat::cover_of(offset, offset + (rows - 1), window);
         demand(cover == (all ? Cover::full : any ? Cover::part : Cover::none), "cover");
       }
     }

@@ -15,6 +15,7 @@ from conftest import ROOT
 from native import c_abi
 
 from lat_export import native
+from lat_export.native.building import nvcc
 
 SOURCES = ROOT / "plugins"
 
@@ -104,6 +105,60 @@ def test_the_kernels_compile_for_aarch64(tmp_path: Path) -> None:
     assert json.loads((tmp_path / native.CONTENTS).read_text())["archs"] == ["neon"]
     elf_machine = (tmp_path / native.KERNELS_LIBRARY).read_bytes()[18:20]
     assert int.from_bytes(elf_machine, "little") == 183, "not an aarch64 library"
+
+
+def test_cuda_kernels_compile_and_link_for_aarch64(tmp_path: Path) -> None:
+    """One op, for Jetson Orin; all of them take minutes."""
+    compiler = "aarch64-linux-gnu-g++"
+    lacking = [tool for tool in ("cmake", "ninja", compiler) if shutil.which(tool) is None]
+    if lacking or nvcc() is None:
+        pytest.skip(f"no {', '.join(lacking) or 'nvcc'}")
+    configure = ["cmake", "-S", str(SOURCES), "-B", str(tmp_path), "-G", "Ninja", "--toolchain", "cmake/aarch64.cmake"]
+    options = ["-DLAT_WITHOUT_ORT=ON", "-DLAT_CUDA_ARCHS=87-real", f"-DCMAKE_CUDA_COMPILER={nvcc()}"]
+    environment = {**os.environ, "LAT_PYTHON": sys.executable}
+    done = subprocess.run([*configure, *options], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    if "fetching it failed" in done.stderr:
+        pytest.skip(next(line.strip() for line in done.stderr.splitlines() if "fetching it failed" in line))
+    kernels = "CMakeFiles/lat_cuda_kernels.dir"
+    objects = [f"{kernels}/banded_window_attention/kernel_cuda.cu.o", f"{kernels}/common/cuda_entry.cpp.o"]
+    common = "CMakeFiles/lat_common.dir/common/arguments.cpp.o"
+    done = subprocess.run(["ninja", *objects, common], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:]
+    runtime = "cuda_runtime/nvidia/cu13/lib/libcudart_static.a"
+    link = [
+        compiler,
+        "-shared",
+        "-Wl,-z,defs",
+        "-o",
+        "banded.so",
+        *objects,
+        common,
+        runtime,
+        "-lrt",
+        "-lpthread",
+        "-ldl",
+    ]
+    done = subprocess.run(link, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    library = (tmp_path / "banded.so").read_bytes()
+    assert int.from_bytes(library[18:20], "little") == 183, "not an aarch64 library"
+    assert b"mma_attention" in library
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--platform", "riscv"), "no such platform to build for"),
+        (("--platform", "aarch64", "--arch", "native"), "no GPU to be native to"),
+        (("--cuda-target", "."), "--cuda-target without --platform"),
+        (("--platform", "aarch64", "--cuda-target", "."), "no CUDA runtime to link"),
+    ],
+)
+def test_builds_for_another_processor_that_cannot_be(words: tuple[str, ...], said: str) -> None:
+    done = command("plugins", "build", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_the_contents_are_those_of_the_libraries(plugins: native.Plugins) -> None:

@@ -8,7 +8,7 @@ import click
 
 from lat_export.cli.options import FOLDER
 from lat_export.cli.output import print_json
-from lat_export.console import print_plugins, tell
+from lat_export.console import print_plugin_files, print_plugins, tell
 
 AS_BEFORE = "[default: as for the last build; at first none]"
 
@@ -21,17 +21,28 @@ def plugins() -> None:
 @plugins.command("build")
 @click.option("--arch", metavar="native|all|none|LIST", help=f"CUDA kernels for these GPUs, as 80,90.  {AS_BEFORE}")
 @click.option("--tensorrt-include", type=FOLDER, help=f"TensorRT's headers: its plugins are built too.  {AS_BEFORE}")
-def plugins_build(arch: str | None, tensorrt_include: Path | None) -> None:
+@click.option("--platform", metavar="aarch64", help="Build for another processor (Jetson), into build/plugins-aarch64.")
+@click.option(
+    "--cuda-target", type=FOLDER, help="CUDA's runtime for that processor.  [default: fetched from PyPI, 2.5 MB]"
+)
+def plugins_build(
+    arch: str | None, tensorrt_include: Path | None, platform: str | None, cuda_target: Path | None
+) -> None:
     """Compile the native ops of this checkout into build/plugins; needs cmake, ninja and a C++17 compiler.
 
     \b
     lat-export plugins build
     lat-export plugins build --arch native
     lat-export plugins build --arch 80,90 --tensorrt-include TensorRT/include
+    lat-export plugins build --platform aarch64 --arch 87 --tensorrt-include TensorRT/include
     """
     from lat_export.native import build
 
-    print_plugins(build(tell, arch, tensorrt_include))
+    found = build(tell, arch, tensorrt_include, platform, cuda_target)
+    if platform is None:
+        print_plugins(found)
+    else:
+        print_plugin_files(found)
 
 
 @plugins.command("list")

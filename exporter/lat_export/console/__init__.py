@@ -9,6 +9,7 @@ from lat_export.console.facts import (
     print_findings,
     print_lat_nodes,
     print_onnx,
+    print_plugin_files,
     print_plugins,
 )
 from lat_export.console.reports import MANY_ROWS, print_report, print_search
@@ -25,6 +26,7 @@ __all__ = [
     "print_findings",
     "print_lat_nodes",
     "print_onnx",
+    "print_plugin_files",
     "print_plugins",
     "print_report",
     "print_search",

@@ -119,8 +119,14 @@ def print_plugins(found: Plugins | None) -> None:
     if unusable:
         out(f"\n{found.folder}: {unusable}")
         return
-    out(f"\n{found.folder}: float32, float16, bfloat16")
-    out(f"CPU: {', '.join(found.archs)}; this processor takes {found.arch}; {found.compiler}")
+    out("")
+    print_plugin_files(found, f"; this processor takes {found.arch}")
+
+
+def print_plugin_files(found: Plugins, processor: str = "") -> None:
+    """What was built, for which devices, and what was left out."""
+    out(f"{found.folder}: float32, float16, bfloat16")
+    out(f"CPU: {', '.join(found.archs)}{processor}; {found.compiler}")
     if found.cuda:
         out(f"CUDA: {', '.join(found.cuda_archs)}; {found.cuda_compiler}")
     if found.tensorrt:

@@ -11,15 +11,23 @@ from pathlib import Path
 
 from lat_export.environment import gpu_count
 from lat_export.errors import InputError, LatExportError, MissingError
-from lat_export.native.library import ADVICE, BUILD, SOURCES, Plugins, folders, plugins
+from lat_export.native.library import ADVICE, BUILD, SOURCES, Plugins, folders, plugins, plugins_in
 
 TOOLS = ("cmake", "ninja", "c++")
+# Processors to build for on this machine, each with its C++ compiler: plugins/cmake/PLATFORM.cmake.
+PLATFORMS = {"aarch64": "aarch64-linux-gnu-g++"}
 # As CMake names CUDA architectures; the kernels take instructions of sm_80.
 ARCH = re.compile(r"[1-9]\d{1,2}[af]?(-real|-virtual)?")
 LEAST_ARCH = 80
 
 
-def build(tell: Callable[[str], None], arch: str | None = None, tensorrt_include: Path | None = None) -> Plugins:
+def build(
+    tell: Callable[[str], None],
+    arch: str | None = None,
+    tensorrt_include: Path | None = None,
+    platform: str | None = None,
+    cuda_target: Path | None = None,
+) -> Plugins:
     """Compile the checkout's `plugins/` into its `build/plugins`.
 
     Args:
@@ -27,32 +35,89 @@ def build(tell: Callable[[str], None], arch: str | None = None, tensorrt_include
             "80,90". None leaves it as it was for the last build: none, at first.
         tensorrt_include: folder of TensorRT's headers, for its plugins. None leaves it as it was; at first the
             environment's TENSORRT_INCLUDE_DIR and the system's own are looked at.
+        platform: one of PLATFORMS, to build for another processor, into `build/plugins-PLATFORM`. This machine never
+            uses what is built there.
+        cuda_target: CUDA's runtime for that processor, a folder with lib/libcudart_static.a. None leaves it as it was;
+            at first PyPI's wheel nvidia-cuda-runtime of nvcc's release is fetched.
     Raises:
-        InputError: no such `arch`, or no headers in `tensorrt_include`.
+        InputError: no such `arch` or `platform`, no headers in `tensorrt_include`, or no runtime in `cuda_target`.
         MissingError: no sources, or no tool to build them with; for CUDA no nvcc, or no GPU to be `native` to.
         LatExportError: the build failed; with the end of its output.
     """
     if not (SOURCES / "CMakeLists.txt").is_file():
         raise MissingError("no sources of the native ops: this is not a checkout", got=SOURCES, hint=ADVICE)
-    lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if lacking:
-        raise MissingError(
-            "the native ops cannot be built", got=f"no {', '.join(lacking)}", hint="apt install cmake ninja-build g++"
-        )
+    if platform is not None:
+        _check_platform(platform, arch)
+    options = _options(arch, tensorrt_include, platform, cuda_target)
+    folder = BUILD if platform is None else BUILD.with_name(f"{BUILD.name}-{platform}")
+    _run(["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", *options], "configure", tell)
+    # The tests of the kernels are for this processor.
+    _run(["cmake", "--build", str(folder), *(("--target", "lat_contents") if platform else ())], "compile", tell)
+    built = plugins_in(folder) if platform else plugins()
+    if built is None:
+        raise MissingError("the native ops were built elsewhere", got=folder, expected=folders()[0], hint=ADVICE)
+    return built
+
+
+def _options(
+    arch: str | None, tensorrt_include: Path | None, platform: str | None, cuda_target: Path | None
+) -> list[str]:
+    """CMake's, of `build`'s arguments, after a look at what they need."""
     # A newer compiler's new warning is no reason to have no native ops; the checks in `make sanitize` are stricter.
     options = ["--compile-no-warning-as-error"]
+    if cuda_target is not None:
+        options.append(_cuda_target(cuda_target, platform))
+    compiler = PLATFORMS[platform] if platform else "c++"
+    lacking = [tool for tool in (*TOOLS[:-1], compiler) if shutil.which(tool) is None]
+    if lacking:
+        raise MissingError(
+            "the native ops cannot be built",
+            got=f"no {', '.join(lacking)}",
+            hint=f"apt install cmake ninja-build {_package_of(compiler)}",
+        )
+    if platform is not None:
+        options.append(f"-DCMAKE_TOOLCHAIN_FILE={SOURCES / 'cmake' / platform}.cmake")
     if arch is not None:
         options += for_cuda(arch)
     if tensorrt_include is not None:
         if not (tensorrt_include / "NvInferRuntime.h").is_file():
             raise InputError("no headers of TensorRT", got=tensorrt_include, expected="a folder with NvInferRuntime.h")
         options.append(f"-DTENSORRT_INCLUDE_DIR={tensorrt_include.resolve()}")
-    _run(["cmake", "-S", str(SOURCES), "-B", str(BUILD), "-G", "Ninja", *options], "configure", tell)
-    _run(["cmake", "--build", str(BUILD)], "compile", tell)
-    built = plugins()
-    if built is None:
-        raise MissingError("the native ops were built elsewhere", got=BUILD, expected=folders()[0], hint=ADVICE)
-    return built
+    return options
+
+
+def _package_of(compiler: str) -> str:
+    """Debian's: g++-aarch64-linux-gnu has aarch64-linux-gnu-g++."""
+    return "g++" if compiler == "c++" else f"g++-{compiler.removesuffix('-g++')}"
+
+
+def _check_platform(platform: str, arch: str | None) -> None:
+    if platform not in PLATFORMS:
+        raise InputError("no such platform to build for", got=platform, expected=", ".join(PLATFORMS))
+    if arch == "native":
+        raise InputError(
+            "a build for another processor has no GPU to be native to",
+            got=f"--platform {platform} --arch native",
+            expected="numbers with commas between",
+            hint="87 is Jetson Orin",
+        )
+
+
+def _cuda_target(folder: Path, platform: str | None) -> str:
+    if platform is None:
+        raise InputError(
+            "CUDA's runtime for another processor has no place in a build for this one",
+            got="--cuda-target without --platform",
+            expected=f"--platform {'|'.join(PLATFORMS)}",
+        )
+    if not (folder / "lib" / "libcudart_static.a").is_file():
+        raise InputError(
+            "no CUDA runtime to link",
+            got=folder,
+            expected="a folder with lib/libcudart_static.a",
+            hint=f"targets/{platform}-linux of a CUDA toolkit, or nvidia/cu13 of PyPI's nvidia-cuda-runtime",
+        )
+    return f"-DLAT_CUDA_TARGET={folder.resolve()}"
 
 
 def nvcc() -> str | None:

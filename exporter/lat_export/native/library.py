@@ -47,6 +47,7 @@ class Plugins:
         tensorrt: those of which it has TensorRT plugins.
         tensorrt_major: of the TensorRT whose headers they were built with; "" without plugins.
         gpu_runs: by op, where its tests last passed on a GPU: "gpu", "date" and "commit".
+        processor: that they were built for, as CMake names it; "" in contents of before.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Plugins:
     tensorrt: tuple[str, ...] = ()
     tensorrt_major: str = ""
     gpu_runs: dict[str, dict[str, str]] = field(default_factory=dict)
+    processor: str = ""
 
     @property
     def arch(self) -> str:
@@ -129,12 +131,16 @@ def folders() -> list[Path]:
 
 def plugins() -> Plugins | None:
     """The native ops that are there, if any."""
-    for folder in folders():
-        if (folder / KERNELS_LIBRARY).is_file() and (folder / CONTENTS).is_file():
-            contents = json.loads((folder / CONTENTS).read_text())
-            known = {one.name for one in fields(Plugins)}
-            return Plugins(folder.resolve(), **{k: _frozen(v) for k, v in contents.items() if k in known})
-    return None
+    return next((found for folder in folders() if (found := plugins_in(folder))), None)
+
+
+def plugins_in(folder: Path) -> Plugins | None:
+    """Those of one folder, for whichever processor they were built."""
+    if not (folder / KERNELS_LIBRARY).is_file() or not (folder / CONTENTS).is_file():
+        return None
+    contents = json.loads((folder / CONTENTS).read_text())
+    known = {one.name for one in fields(Plugins)}
+    return Plugins(folder.resolve(), **{name: _frozen(value) for name, value in contents.items() if name in known})
 
 
 def _frozen(value: Any) -> Any:
