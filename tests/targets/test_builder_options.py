@@ -306,8 +306,8 @@ def test_embedded_plugins_need_no_library_beside_the_engine(
     made = export(spec(tmp_path / "out", "trt", embed_plugins=True))
     assert made.bundle.manifest["build"]["checked"] == "deserialised"
     target = TARGETS["trt"]
-    assert target._loaded_for(made.bundle.plan) == ()
-    assert target._loaded_for(replace(made.bundle.plan, options=EngineOptions())) == (library,)
+    assert target.loaded_for(made.bundle.plan) == ()
+    assert target.loaded_for(replace(made.bundle.plan, options=EngineOptions())) == (library,)
 
 
 @OLDEST_AND_NEWEST

@@ -29,6 +29,7 @@ SURFACE, STUB = HERE / "surface.json", HERE.parent / "stubs" / "tensorrt" / "__i
 CLASSES = (
     "Builder", "EngineInspector", "IBuilderConfig", "ICudaEngine", "IHostMemory", "ILayer",
     "ILogger", "INetworkDefinition", "IOptimizationProfile", "IPluginRegistry", "IRuntimeCache", "IRuntimeConfig",
+    "ISerializationConfig",
     "ITensor", "ITimingCache", "OnnxParser", "OnnxParserRefitter", "ParserError", "Refitter", "Runtime",
 )  # fmt: skip
 ENUMS = (

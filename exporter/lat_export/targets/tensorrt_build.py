@@ -3,7 +3,10 @@
 Why a process: TensorRT-RTX 1.7 aborts or segfaults on some graphs (a shape that depends on data, a registered plugin);
 the command line must outlive that and say what happened. The request and the answer are JSON files.
 
-The calls are the ones that TensorRT 10.8+, TensorRT 11 and TensorRT-RTX share.
+The calls are the ones that TensorRT 10.8+, TensorRT 11 and TensorRT-RTX share; those of TensorRT-RTX alone are on objects
+that are not typed. Polygraphy's runner runs engines (tensorrt_run), but its loaders do not build them: a build kit takes
+this very file to machines that have TensorRT and nothing else, errors and memory are wanted as data where Polygraphy
+prints them, and it has no option for plugins that an engine is to hold.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
             `lat_export.engine_options.EngineOptions.to_json` gives) and "timing_cache" (path), which may be left out.
     Returns:
         "errors" (empty where the engine was written), "warnings", "memory" (bytes, by the names that the builder logs),
-        "checked", "inputs", "outputs", "plugin_nodes", "timing_cache" (its digests before and after), "version".
+        "checked", "inputs", "outputs", "plugin_nodes", "network" (its layers: "name", "type", "precision"),
+        "inspector" (JSON of the engine's own, where it was opened), "timing_cache" (digests), "version".
     """
     trt = importlib.import_module(request["module"])
     log = _logger(trt)
@@ -80,12 +84,13 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     if not request.get("options", {}).get("embed_plugins"):
         for library in request["plugins"]:  # its registry is not the builder's
             runtime.get_plugin_registry().load_library(library)
-    answer["checked"] = _check(trt, runtime, engine)
+    answer["checked"], answer["inspector"] = _check(trt, runtime, engine)
     log.errors.clear()  # what deserialising says of a missing GPU is told by "checked"
     Path(request["engine"]).write_bytes(engine)
     answer["inputs"] = [_tensor(network.get_input(index)) for index in range(network.num_inputs)]
     answer["outputs"] = [_tensor(network.get_output(index)) for index in range(network.num_outputs)]
     answer["plugin_nodes"] = _plugin_nodes(trt, network)
+    answer["network"] = [_layer(network.get_layer(index)) for index in range(network.num_layers)]
     return answer
 
 
@@ -161,10 +166,19 @@ def _write_timing_cache(config: tensorrt.IBuilderConfig, request: dict[str, Any]
     answer["timing_cache"] |= {"written_sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
 
 
-def _check(trt: ModuleType, runtime: tensorrt.Runtime, engine: tensorrt.IHostMemory) -> str:
-    """Whether the engine opens again; without a CUDA driver only its header can be asked."""
-    if runtime.deserialize_cuda_engine(engine) is not None:
-        return "deserialised"
+def _check(trt: ModuleType, runtime: tensorrt.Runtime, engine: tensorrt.IHostMemory) -> tuple[str, str | None]:
+    """Whether the engine opens again, and what its inspector tells then, as JSON.
+
+    Without a CUDA driver only its header can be asked.
+    """
+    opened = runtime.deserialize_cuda_engine(engine)
+    if opened is not None:
+        inspector = opened.create_engine_inspector()
+        return "deserialised", inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    return _header_of(trt, runtime, engine), None
+
+
+def _header_of(trt: ModuleType, runtime: Any, engine: tensorrt.IHostMemory) -> str:
     if not hasattr(runtime, "get_engine_validity"):
         return "not deserialised: this machine has no GPU that takes it"
     _, diagnostics = runtime.get_engine_validity(engine)
@@ -206,6 +220,17 @@ def _parser_error(error: tensorrt.ParserError) -> str:
 
 def _tensor(tensor: tensorrt.ITensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": str(tensor.dtype).rpartition(".")[2], "shape": list(tensor.shape)}
+
+
+def _layer(layer: tensorrt.ILayer) -> dict[str, str]:
+    """Its name, type, and the element types of what it gives."""
+    outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
+    precisions = [str(output.dtype).rpartition(".")[2] for output in outputs if output is not None]
+    return {
+        "name": layer.name,
+        "type": str(layer.type).rpartition(".")[2],
+        "precision": ", ".join(dict.fromkeys(precisions)),
+    }
 
 
 def _plugin_nodes(trt: ModuleType, network: tensorrt.INetworkDefinition) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,19 +14,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import lat_export
 from lat_export import native
 from lat_export.digest import file_sha256
 from lat_export.engine_options import EngineOptions
 from lat_export.environment import gpu_count
-from lat_export.errors import InputError, LatExportError, MissingError
+from lat_export.errors import InputError, MissingError
 from lat_export.ops import StaticBounds
 from lat_export.targets import tensorrt_run
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner, Subject, Target
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner
-from lat_export.targets.trt_errors import explained
+from lat_export.targets.tensorrt_child import answer_of
+from lat_export.targets.tensorrt_inspect import layer_facts
 from lat_export.targets.trt_options import Refusal, demand_options
 from lat_export.types import BODY, PLUGIN, Signature, TensorSpec
 
@@ -122,6 +120,8 @@ class TensorRTTarget(Target):
         nodes = lat_nodes(folder / PORTABLE_MODEL)
         plugin_nodes = set(answer["plugin_nodes"])
         forms = {name: PLUGIN if name in plugin_nodes else BODY for name in nodes}
+        kept = folder / layers_file(self.engine_file)
+        kept.write_text(json.dumps(kept_layers(answer)))
         return Built(
             self.engine_file,
             time.perf_counter() - started,
@@ -136,6 +136,7 @@ class TensorRTTarget(Target):
                 **{part: answer[part] for part in ("timing_cache",) if part in answer},
             },
             (*answer["warnings"], *self._notes_on_forms(forms)),
+            {kept.name: "layers of the engine"},
         )
 
     def _notes_on_forms(self, forms: dict[str, str]) -> Iterator[str]:
@@ -164,7 +165,7 @@ class TensorRTTarget(Target):
             "options": plan.options.to_json(),
             "timing_cache": plan.options.timing_cache and str(plan.options.timing_cache.absolute()),
         }
-        return _build_in_child(self.title, request)
+        return answer_of("tensorrt_build", self.title, request, "build", "built the engine")
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
         lowered = self.lower(folder / PORTABLE_MODEL, scratch, plan)
@@ -184,15 +185,27 @@ class TensorRTTarget(Target):
             ),
             Subject(
                 name=f"{self.engine_file} in {self.title}",
-                open=lambda: tensorrt_run.open_runner(engine, self.module, signature, plan, self._loaded_for(plan)),
+                open=lambda: tensorrt_run.open_runner(engine, self.module, signature, plan, self.loaded_for(plan)),
                 plan=plan,
                 if_not_run="built, not run",
             ),
         ]
 
-    def _loaded_for(self, plan: BuildPlan) -> tuple[Path, ...]:
+    def loaded_for(self, plan: BuildPlan) -> tuple[Path, ...]:
         """Plugin libraries that its engine wants before it is opened: none that it has in itself."""
         return () if plan.options.embed_plugins else self.plugins().libraries
+
+
+def layers_file(engine_file: str) -> str:
+    """Beside the engine: what the build knew of its layers and memory, for `lat-export inspect`."""
+    return Path(engine_file).with_suffix(".layers.json").name
+
+
+def kept_layers(answer: dict[str, Any]) -> dict[str, Any]:
+    """Of an answer of `tensorrt_build.build`: "network" and "engine" (None where it was not opened), and "memory"."""
+    told = answer["inspector"]
+    engine = None if told is None else [layer_facts(layer) for layer in json.loads(told).get("Layers", [])]
+    return {"network": answer["network"], "engine": engine, "memory": answer["memory"]}
 
 
 def profiles_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> list[dict[str, list[list[int]]]]:
@@ -207,33 +220,3 @@ def profiles_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> list[dict[st
         }
         for sizes in plan.profiles
     ]
-
-
-def _build_in_child(title: str, request: dict[str, Any]) -> dict[str, Any]:
-    answer_file = Path(request["answer"])
-    request_file = answer_file.with_suffix(".request.json")
-    request_file.write_text(json.dumps(request))
-    # The child imports the package that runs here, also from a checkout that is not installed.
-    source_root = str(Path(lat_export.__file__).resolve().parent.parent)
-    search_path = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
-    child = subprocess.run(
-        [sys.executable, "-m", "lat_export.targets.tensorrt_build", str(request_file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": search_path},
-    )
-    where = {"stage": "build"}
-    if child.returncode < 0:
-        raise InputError(
-            f"{title} crashed while it built the engine",
-            got=signal.Signals(-child.returncode).name,
-            hint="this is a fault of the library on this graph; --to onnx or --to ort works without it",
-            where=where,
-        )
-    if child.returncode > 0:
-        raise LatExportError(f"the builder of {title} failed", got=child.stderr.strip()[-2000:], where=where)
-    answer: dict[str, Any] = json.loads(answer_file.read_text())
-    if answer["errors"]:
-        raise explained(title, answer["errors"], "build")
-    return answer

@@ -189,6 +189,7 @@ class ILayer(Played):
 
     name = property(lambda self: self._name)
     type = property(lambda self: self._kind)
+    num_outputs = property(lambda self: 0)
 
 
 class INetworkDefinition(Played):
@@ -290,6 +291,7 @@ class ICudaEngine(Played):
         self._plan = plan
 
     num_layers = property(lambda self: len(self._plan["layers"]))
+    num_io_tensors = property(lambda self: len(self._plan["io"]))
     num_optimization_profiles = property(lambda self: len(self._plan["profiles"]))
     device_memory_size_v2 = property(lambda self: 4096)
     refittable = property(lambda self: bool({"REFIT", "REFIT_IDENTICAL"} & set(self._plan["flags"])))
@@ -297,8 +299,40 @@ class ICudaEngine(Played):
     def create_engine_inspector(self) -> EngineInspector:
         return EngineInspector(self._plan)
 
-    def serialize(self) -> IHostMemory:
-        return IHostMemory(json.dumps(self._plan).encode())
+    def get_tensor_name(self, index: int) -> str:
+        name: str = self._plan["io"][index]
+        return name
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return globals()["TensorIOMode"].INPUT
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "DataType.INT64"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, -1)
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
+        return self._plan["profiles"][profile_index][name]
+
+    def create_serialization_config(self) -> ISerializationConfig:
+        return ISerializationConfig()
+
+    def serialize_with_config(self, arg0: ISerializationConfig) -> IHostMemory:
+        return IHostMemory(json.dumps({**self._plan, "written_with": sorted(arg0._flags)}).encode())
+
+
+class ISerializationConfig(Played):
+    def __init__(self) -> None:
+        self._flags = {"EXCLUDE_WEIGHTS"}
+
+    def clear_flag(self, flag: Any) -> bool:
+        self._flags.discard(flag.name)
+        return True
+
+    def set_flag(self, flag: Any) -> bool:
+        self._flags.add(flag.name)
+        return True
 
 
 class Runtime(Played):
@@ -313,7 +347,7 @@ class Runtime(Played):
         plan = json.loads(bytes(serialized_engine))
         in_plugins = any(kind.startswith("PLUGIN") for _, kind in plan["layers"])
         embedded = plan["plugins_to_serialize"] and self.engine_host_code_allowed
-        if not HAS_GPU or (in_plugins and not self._registry._loaded and not embedded):
+        if not HAS_GPU or plan["played"] != __version__ or (in_plugins and not self._registry._loaded and not embedded):
             self._log.log(ILogger.ERROR, "played: this engine does not deserialise")
             return None
         return ICudaEngine(plan)
