@@ -3,10 +3,10 @@
 Why a process: TensorRT-RTX 1.7 aborts or segfaults on some graphs (a shape that depends on data, a registered plugin);
 the command line must outlive that and say what happened. The request and the answer are JSON files.
 
-The calls are the ones that TensorRT 10.8+, TensorRT 11 and TensorRT-RTX share; those of TensorRT-RTX alone are on objects
-that are not typed. Polygraphy's runner runs engines (tensorrt_run), but its loaders do not build them: a build kit takes
-this very file to machines that have TensorRT and nothing else, errors and memory are wanted as data where Polygraphy
-prints them, and it has no option for plugins that an engine is to hold.
+The calls are the ones that TensorRT 10.8+, TensorRT 11 and TensorRT-RTX share; those of TensorRT-RTX alone are on
+objects that are not typed. Polygraphy's runner runs engines (tensorrt_run), but its loaders do not build them: a build
+kit takes this very file to machines that have TensorRT and nothing else, errors and memory are wanted as data where
+Polygraphy prints them, and it has no option for plugins that an engine is to hold.
 """
 
 from __future__ import annotations
