@@ -60,16 +60,19 @@ class EngineFacts:
 
 
 def is_engine(path: Path) -> bool:
-    return path.suffix in SUFFIXES and path.is_file()
+    """By its name: whether it is there is another question."""
+    return path.suffix in SUFFIXES and not path.is_dir()
 
 
 def inspect_engine(path: Path) -> EngineFacts:
     """
     Raises:
-        InputError: the library does not take the file.
+        InputError: no such file, or the library does not take it.
         MissingError: nothing is known of it: no GPU to open it, and no bundle around it.
         ParityError: the bundle around it was changed.
     """
+    if not path.is_file():
+        raise InputError("no such engine", got=path)
     bundle = _bundle_of(path)
     live, why_not = _from_itself(path, bundle)
     if live is None and bundle is None:

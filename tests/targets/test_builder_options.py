@@ -7,6 +7,7 @@ signatures of real versions, and is not TensorRT.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import GOLDEN, ROOT
 
-from lat_export import native
+from lat_export import native, revalidation
 from lat_export.cli.engine_options import OPTIONS
 from lat_export.cli.model import model
 from lat_export.dry_run import dry_run
@@ -25,6 +26,7 @@ from lat_export.errors import InputError, LatExportError, MissingError
 from lat_export.pipeline import Exported, export
 from lat_export.remake import export_command
 from lat_export.targets import TARGETS
+from lat_export.targets.tensorrt_run import RuntimeCache
 from lat_export.targets.trt_kit import RTX_ALONE
 from lat_export.targets.trt_options import NEEDS
 from lat_export.types import ModelSpec, Range
@@ -195,6 +197,62 @@ def test_compute_capabilities_reach_the_builder(tmp_path: Path) -> None:
     """Turing has no float32 GEMM in TensorRT-RTX, in its own words."""
     with pytest.raises(LatExportError, match="Turing"):
         export(spec(tmp_path / "out", compute_capabilities=("7.5",)))
+
+
+class PlayedEngine:
+    """TensorRT-RTX's runtime objects, as its stubs have them; no GPU is needed for none."""
+
+    def __init__(self) -> None:
+        self.read: bytes | None = None
+        self.context: Any = None
+
+    def create_runtime_config(self) -> PlayedEngine:
+        return self
+
+    def create_runtime_cache(self) -> PlayedEngine:
+        return self
+
+    def deserialize(self, blob: bytes) -> bool:
+        self.read = blob
+        return False  # as for a cache of another GPU: it starts empty
+
+    def set_runtime_cache(self, cache: PlayedEngine) -> bool:
+        return cache is self
+
+    def create_execution_context(self, config: PlayedEngine) -> str:
+        return "a context" if config is self else "without cache"
+
+    def serialize(self) -> bytes:
+        return b"compiled;" + (self.read or b"")
+
+
+def test_runtime_cache_is_read_and_written_whole(tmp_path: Path) -> None:
+    file, engine = tmp_path / "deep" / "rtx.cache", PlayedEngine()
+    first = RuntimeCache.of(engine, file)
+    assert (first.context, engine.read) == ("a context", None)
+    first.save()
+    assert file.read_bytes() == b"compiled;"
+    RuntimeCache.of(engine, file).save()
+    assert (engine.read, file.read_bytes()) == (b"compiled;", b"compiled;compiled;")
+    assert [path.name for path in file.parent.iterdir()] == ["rtx.cache"]
+
+
+@needs_rtx
+def test_validate_takes_a_runtime_cache_for_rtx_alone(exported: Callable[..., Exported], tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def given(*arguments: Any, **_: Any) -> Any:
+        seen.append(arguments[2].options.runtime_cache)
+        raise MissingError("seen")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MissingError, match="seen"):
+        patch.setattr(revalidation, "validate", given)
+        folder = exported("text-classification", "trt-rtx", "yoso").bundle.folder
+        revalidation.revalidate(folder, runtime_cache=tmp_path / "rtx.cache")
+    assert seen == [tmp_path / "rtx.cache"]
+    folder = exported("text-classification", "onnx", "yoso").bundle.folder
+    with pytest.raises(InputError, match="a runtime cache is of engines"):
+        revalidation.revalidate(folder, runtime_cache=tmp_path / "rtx.cache")
 
 
 def test_options_of_no_engine_are_told(tmp_path: Path) -> None:
