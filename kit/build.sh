@@ -205,15 +205,21 @@ run cmake -S . -B build "${generator[@]}" --compile-no-warning-as-error -DCMAKE_
   "-DLAT_KIT_PLUGINS=$build_plugins" "-DLAT_CUDA_ARCHS=$arch" "-DCMAKE_CUDA_COMPILER=$nvcc"
 run cmake --build build --parallel "${JOBS:-2}"
 
+# An engine that has the plugins in itself does not want them beside it.
+embed='' beside=$library
+if [ -n "$library" ] && grep -q '"embed_plugins": true' kit.json; then
+  embed=yes beside=''
+fi
+
 tell "building the engine"
 if [ -n "$trtexec" ] && [ "$python_wanted" = no ]; then
   mapfile -t profile < trtexec.args
   # Types are the graph's own: strongly typed, which TensorRT 11 always is, and float32 without TF32.
   run "$trtexec" "--onnx=$MODEL" "--saveEngine=$ENGINE" ${library:+"--dynamicPlugins=$library"} \
-    --stronglyTyped --noTF32 --skipInference "${profile[@]}"
+    ${embed:+"--setPluginsToSerialize=$library"} --stronglyTyped --noTF32 --skipInference "${profile[@]}"
 else
   run "$python" build_engine.py --out "$ENGINE" ${library:+--plugins "$library"}
 fi
 
 tell "comparing it with PyTorch"
-run build/lat_run . --engine "$ENGINE" ${library:+--plugins "$library"}
+run build/lat_run . --engine "$ENGINE" ${beside:+--plugins "$beside"}

@@ -32,6 +32,8 @@ def main() -> int:
         "model": str(KIT / facts["model"]),
         "engine": str(asked.out),
         "profiles": facts["profiles"],
+        "options": facts["options"],
+        "timing_cache": facts["options"].get("timing_cache") and str(KIT / facts["options"]["timing_cache"]),
         "plugins": [str(Path(library).resolve()) for library in asked.plugins],
     }
     try:

@@ -44,6 +44,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         LatExportError: of the stage that failed; nothing is left at `spec.out`.
     """
     target = _target(spec, tell)
+    target.demand_options(spec.engine)
     with staged(spec.out, replaceable=is_bundle, force=spec.force) as staging:
         with _timed("load", tell):
             loaded = load(spec)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from lat_export.engine_options import FLAGS
 from lat_export.profiles import profile_text
 from lat_export.types import ModelSpec, Options
 
@@ -28,6 +30,7 @@ def export_command(spec: ModelSpec) -> str:
     words += [word for profile in spec.profiles for word in ("--profile", profile_text(profile))]
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
+    words += [word for name, value in spec.engine.given.items() for word in _engine_option(FLAGS[name], value)]
     return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
 
 
@@ -43,6 +46,12 @@ def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], 
 def command(*words: str) -> str:
     """One line for a shell."""
     return shlex.join([PROGRAM, *words])
+
+
+def _engine_option(flag: str, value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [word for one in value for word in (flag, one)]
+    return [flag] if value is True else [flag, portable(value) if isinstance(value, Path) else str(value)]
 
 
 def _choices(spec: ModelSpec) -> list[str]:

@@ -7,25 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from lat_export.divergence import Search, search
+from lat_export.engine_options import EngineOptions
 from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import read_bundle
 from lat_export.stages.validate import validate, validate_subjects, with_sampled_nodes
-from lat_export.targets import target_of
+from lat_export.targets import BuildPlan, Target, target_of
 from lat_export.targets.foreign import ONNX_SUFFIXES, Names, foreign_subject
+from lat_export.targets.tensorrt_target import TensorRTTarget
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
 from lat_export.validation.report import Report
 
 
 def revalidate(
-    folder: Path, judge: Judge | None = None, golden: Path | None = None, tell: Callable[[str], None] = lambda _: None
+    folder: Path,
+    judge: Judge | None = None,
+    golden: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    runtime_cache: Path | None = None,
 ) -> Report:
     """Check a bundle's digests and run its artifacts against golden tensors again.
 
     Args:
         judge: tolerances and repetitions; target and ops are the bundle's own.
         golden: other golden tensors than the bundle's.
+        runtime_cache: file of what TensorRT-RTX compiles when its engine runs.
     Raises:
         InputError: no bundle, one without golden tensors, or golden tensors of another signature.
         ParityError: a file was changed.
@@ -39,7 +46,17 @@ def revalidate(
         raise InputError("the golden tensors are of another signature than the bundle", got=golden, expected=folder)
     judge = replace(judge or Judge(), target=target.name, ops=tuple(bundle.manifest["lat_nodes"]))
     with scratch_folder() as scratch:
-        return validate(folder, target, bundle.plan, bundle.forms, tensors, scratch, judge, tell)
+        plan = _with_runtime_cache(bundle.plan, target, runtime_cache)
+        return validate(folder, target, plan, bundle.forms, tensors, scratch, judge, tell)
+
+
+def _with_runtime_cache(plan: BuildPlan, target: Target, file: Path | None) -> BuildPlan:
+    if file is None:
+        return plan
+    if not isinstance(target, TensorRTTarget):
+        raise InputError("a runtime cache is of engines", got=f"--runtime-cache for {target.title}", expected="trt-rtx")
+    target.demand_options(EngineOptions(runtime_cache=file))
+    return replace(plan, options=replace(plan.options, runtime_cache=file))
 
 
 def validate_artifact(
@@ -49,6 +66,7 @@ def validate_artifact(
     judge: Judge,
     wanted: Search | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    runtime_cache: Path | None = None,
 ) -> Report:
     """Validate a bundle, an engine or an ONNX file, and search for where it parts from another side if that is wanted.
 
@@ -58,13 +76,15 @@ def validate_artifact(
     if artifact.is_dir():
         if names is not None:
             raise InputError("a bundle's tensors have the golden's names", got=f"--names {names}")
-        report = revalidate(artifact, judge, golden, tell)
+        report = revalidate(artifact, judge, golden, tell, runtime_cache)
     elif golden is None:
         raise InputError(
             "an engine or ONNX file by itself has no golden tensors",
             got=artifact,
             hint="name them: --against FOLDER, a bundle or what lat-export golden make wrote",
         )
+    elif runtime_cache is not None:
+        raise InputError("a runtime cache is taken for bundles", got=artifact, hint="leave --runtime-cache out")
     else:
         report = validate_foreign(artifact, golden, names, judge, tell)
     if wanted is None:

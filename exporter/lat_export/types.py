@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lat_export.engine_options import EngineOptions
 from lat_export.errors import InputError, ShapeError
 
 # What runs a `lat` node: its ONNX function body, a kernel in onnxruntime, a plugin in an engine.
@@ -95,6 +96,7 @@ class ModelSpec:
         inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
         outputs: of `OPTIONAL_OUTPUTS`.
         kit: no engine is built here, but a folder that builds it on another machine.
+        engine: how an engine is built.
     """
 
     model: str
@@ -113,6 +115,7 @@ class ModelSpec:
     validate: bool = True
     force: bool = False
     kit: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True)

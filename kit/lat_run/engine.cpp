@@ -124,6 +124,8 @@ class Engine final : public Subject {
     for (const std::string& plugin : plugins)
       if (runtime_->getPluginRegistry().loadLibrary(plugin.c_str()) == nullptr)
         throw Error("TensorRT does not load the plugin library " + plugin + ": " + logger_.last_error(), kMissing);
+    // Of plugins that the engine has in itself, and of a lean runtime: it is the user's own, built beside this.
+    runtime_->setEngineHostCodeAllowed(true);
     const std::vector<char> plan = bytes_of_file(path);
     engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
     if (!engine_) throw Error("TensorRT does not take the engine " + path + ": " + logger_.last_error());

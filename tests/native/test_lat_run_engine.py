@@ -131,6 +131,7 @@ def test_an_engine_that_does_not_open_is_told(behaviour: str, code: int, words: 
 
 
 def test_plugins_are_loaded_before_the_engine(run: Run) -> None:
+    assert run("embeds-plugin").returncode == 0
     without = run("needs-plugin")
     assert without.returncode == 2
     assert "could not find plugin BandedWindowAttention" in without.stderr

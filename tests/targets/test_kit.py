@@ -593,6 +593,7 @@ __version__ = "11.1.0"
 class ILogger:
     ERROR, INTERNAL_ERROR, WARNING = "error", "internal", "warning"
 BuilderFlag = enum.Enum("BuilderFlag", "TF32")
+LayerInformationFormat = enum.Enum("LayerInformationFormat", "JSON")
 LayerType = enum.Enum("LayerType", "PLUGIN_V3 SHUFFLE")
 NetworkDefinitionCreationFlag = enum.IntEnum("Flag", {"STRONGLY_TYPED": 1})
 class Registry:
@@ -601,7 +602,7 @@ class Registry:
 class Tensor:
     name, dtype, shape = "logits", "DataType.FLOAT", (-1,)
 class Layer:
-    name, type = "layer.0.BandedWindowAttention", LayerType.PLUGIN_V3
+    name, type, num_outputs = "layer.0.BandedWindowAttention", LayerType.PLUGIN_V3, 0
 class Network:
     num_inputs = num_outputs = num_layers = 1
     def get_input(self, index): return Tensor()
@@ -630,7 +631,10 @@ class OnnxParser:
 class Runtime:
     def __init__(self, log): pass
     def get_plugin_registry(self): return Registry("runtime")
-    def deserialize_cuda_engine(self, plan): return object()
+    def deserialize_cuda_engine(self, plan): return Engine()
+class Engine:
+    def create_engine_inspector(self): return self
+    def get_engine_information(self, form): return "{}"
 """
 
 

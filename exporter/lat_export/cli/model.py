@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lat_export.cli.options import FOLDER, TARGET_NAMES, NamesType, ProfileType, RangeType
+from lat_export.cli.engine_options import engine_options, taken_from
+from lat_export.cli.options import FOLDER, TARGET_NAMES, NamesType, RangeType, profile_type
 from lat_export.cli.output import print_json, show_report
 from lat_export.console import print_bundle, print_dry_run, print_report, tell
 from lat_export.errors import EXIT_CHECK_FAILED
@@ -27,7 +28,8 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 @click.option(
     "--profile",
     "profiles",
-    type=ProfileType(),
+    type=profile_type(),
+    metavar="batch=MIN:OPT:MAX,seq=...",
     multiple=True,
     help="In place of those three: sizes that an engine is tuned for; again for each further profile.",
 )
@@ -47,6 +49,7 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 )
 @click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
 @click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
+@engine_options
 @click.option("--kit", is_flag=True, help="With --to trt: a folder that builds the engine where TensorRT is, not here.")
 @click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
 @click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
@@ -75,6 +78,7 @@ def model(
     lat-export model ./checkpoint --to trt --seq 1:512:4096 --dry-run
     lat-export model ./checkpoint --to trt --kit --out ./kit
     """
+    arguments["engine"] = taken_from(arguments)
     options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
     if dry_run:
         # Nothing is written there.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lat_export.profiles import Profile, parse_profile
+from lat_export.profiles import parse_profile
 from lat_export.types import Range
 
 # The names are written out so that --help loads nothing; a test compares them with the tables.
@@ -27,13 +28,20 @@ class RangeType(click.ParamType):  # type: ignore[type-arg]  # click before 8.5 
         return value if isinstance(value, Range) else Range.parse(value)
 
 
-class ProfileType(click.ParamType):  # type: ignore[type-arg]
+class ParsedType(click.ParamType):  # type: ignore[type-arg]
+    """Whatever a function of the text gives; its errors are ours."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any], kind: type) -> None:
+        self.name, self._parse, self._kind = name, parse, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        # click hands over a value once more where it was converted before; a str is parsed to the same str again.
+        return value if isinstance(value, self._kind) and self._kind is not str else self._parse(value)
+
+
+def profile_type() -> ParsedType:
     """NAME=MIN:OPT:MAX, separated by commas."""
-
-    name = "batch=MIN:OPT:MAX,seq=..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Profile:
-        return value if isinstance(value, dict) else parse_profile(value)
+    return ParsedType("batch=MIN:OPT:MAX,seq=...", parse_profile, dict)
 
 
 class NamesType(click.ParamType):  # type: ignore[type-arg]

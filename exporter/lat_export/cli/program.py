@@ -15,6 +15,7 @@ from lat_export.cli.golden import golden
 from lat_export.cli.inspect import inspect
 from lat_export.cli.model import model
 from lat_export.cli.plugins import plugins
+from lat_export.cli.refit import refit
 from lat_export.cli.run import run
 from lat_export.cli.validate import validate
 from lat_export.console import print_error, tell
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (model, validate, bench, run, inspect, doctor, plugins, golden):
+for command in (model, validate, bench, run, inspect, refit, doctor, plugins, golden):
     cli.add_command(command)
 
 

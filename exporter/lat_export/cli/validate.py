@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--layers", type=FOLDER, metavar="OTHER", help="Show the error against OTHER after every layer.")
 @click.option("--of", "form", type=click.Choice(SEARCHED), default="model", show_default=True, help="What is searched.")
 @click.option("--case", help="Name of the case to search.  [default: one that fails]")
+@click.option("--runtime-cache", type=FOLDER, help="For TensorRT-RTX: file of what the engine's first run compiles.")
 @click.option("--html", "page", type=FOLDER, metavar="FILE", help="Write the report there, to read in a browser.")
 @click.option("--report", "data", type=FOLDER, metavar="FILE", help="Write the report there, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -62,7 +63,7 @@ def validate(
     demand_places({"--html": page, "--report": data}, artifact)
     tolerances = Tolerances.read(how["tolerances"]) if how["tolerances"] else Tolerances()
     judge = Judge(tolerances, precision=how["precision"], repeat=how["repeat"])
-    report = validate_artifact(artifact, against, names, judge, _search(**how), tell)
+    report = validate_artifact(artifact, against, names, judge, _search(**how), tell, how["runtime_cache"])
     if data:
         write_json(data, report)
     if page:

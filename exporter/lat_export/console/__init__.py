@@ -1,6 +1,7 @@
 """How results look in a terminal."""
 
 from lat_export.console.dry_runs import print_dry_run
+from lat_export.console.engines import print_engine
 from lat_export.console.facts import (
     describe_forms,
     print_answer,
@@ -22,6 +23,7 @@ __all__ = [
     "print_bench",
     "print_bundle",
     "print_dry_run",
+    "print_engine",
     "print_error",
     "print_findings",
     "print_lat_nodes",

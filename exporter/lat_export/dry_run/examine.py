@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from lat_export.dry_run.profile_rules import corners, profile_findings
 from lat_export.dry_run.report import DryRun, Trial
 from lat_export.dry_run.restrictions import restriction_findings
 from lat_export.dry_run.values import Point, evaluated
+from lat_export.engine_options import EngineOptions
 from lat_export.errors import InputError, LatExportError, first_line
 from lat_export.ops import DOMAIN, StaticBounds
 from lat_export.profiles import profile_text
@@ -67,7 +68,7 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     points = {corner: evaluated(flat, sizes) for corner, sizes in corners(plan).items()}
     of_contract = {corner: evaluated(portable, sizes) for corner, sizes in corners(plan).items()}
 
-    findings = [*node_findings(kinds, table), *_opset_findings(portable, table)]
+    findings = [*node_findings(kinds, table), *_opset_findings(portable, table), *_option_findings(target, plan)]
     profile = list(profile_findings(portable.graph, plan, given.signature))
     sound = all(finding.severity != ERROR for finding in profile)
     findings += profile
@@ -79,7 +80,10 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
     findings += dtype_findings(flat, points["max"], table)
     if sound:
         findings += _shape_findings(points, {finding.node for finding in findings})
-    trial = _built_for_real(given, plan, scratch, tell)
+    # Options are the library's own: those of TensorRT say nothing to TensorRT-RTX.
+    refused = any(finding.rule == "options" for finding in findings)
+    for_rtx = plan if target.name == RTX and not refused else replace(plan, options=EngineOptions())
+    trial = _built_for_real(given, for_rtx, scratch, tell)
     largest = [point for corner, point in points.items() if corner.endswith("max")]
     memory = max((estimate(flat, point) for point in largest), key=lambda found: found.activations_bytes)
     findings += [*_trial_findings(trial, target), *_planned_findings(trial, memory, plan)]
@@ -118,6 +122,16 @@ def _opset_findings(program: ir.Model, table: Importers) -> Iterator[Finding]:
             expected=f"{smallest} to {largest}",
             mend="onnx.version_converter.convert_version, or export the model again",
         )
+
+
+def _option_findings(target: TensorRTTarget, plan: BuildPlan) -> Iterator[Finding]:
+    """Of a library that is here; another one is not asked."""
+    if target.missing():
+        return
+    try:
+        target.demand_options(plan.options)
+    except LatExportError as error:
+        yield Finding.of(error, ERROR, "options")
 
 
 def _shape_findings(points: dict[str, Point], told: set[str]) -> Iterator[Finding]:

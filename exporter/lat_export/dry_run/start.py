@@ -92,4 +92,4 @@ def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:
                 )
     used = {dim for tensor in given.inputs for dim in tensor.dims}
     first, *more = profiles_for(spec, usual, used)
-    return given, BuildPlan(first, spec.max_global, more_profiles=tuple(more))
+    return given, BuildPlan(first, spec.max_global, more_profiles=tuple(more), options=spec.engine)

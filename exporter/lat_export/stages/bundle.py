@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export import __version__
 from lat_export.digest import file_sha256
+from lat_export.engine_options import EngineOptions
 from lat_export.environment import versions
 from lat_export.errors import InputError, ParityError
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
@@ -59,7 +60,8 @@ class Bundle:
         # Bundles of earlier builds have one profile, and no list of them.
         texts = plan.get("profiles", [plan["sizes"]])
         first, *more = ({dim: Range.parse(text) for dim, text in profile.items()} for profile in texts)
-        return BuildPlan(first, plan["max_global"], plan["graph_sha256"], tuple(more))
+        options = EngineOptions.from_json(plan.get("options", {}))
+        return BuildPlan(first, plan["max_global"], plan["graph_sha256"], tuple(more), options)
 
     @property
     def forms(self) -> dict[str, str]:
@@ -94,6 +96,7 @@ def write_bundle(
         "plan": {
             "sizes": lowered.plan.texts[0],
             "profiles": lowered.plan.texts,
+            "options": lowered.plan.options.to_json(),
             "max_global": lowered.plan.max_global,
             "graph_sha256": lowered.plan.graph_sha256,
         },

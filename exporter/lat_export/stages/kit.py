@@ -18,6 +18,7 @@ from typing import Any
 from lat_export import __version__, native
 from lat_export.digest import file_sha256
 from lat_export.errors import MissingError
+from lat_export.stages.kit_trtexec import trtexec_words
 from lat_export.targets import BuildPlan, Built
 from lat_export.targets.tensorrt_target import profiles_of
 from lat_export.targets.trt_kit import KIT, KIT_MODEL
@@ -62,31 +63,17 @@ def write_kit(folder: Path, built: Built, plan: BuildPlan, signature: Signature,
         "precision": judge.precision,
         "inputs": [spec.name for spec in signature.inputs],
         "profiles": profiles_of(signature.inputs, plan),
+        "options": plan.options.to_json(),
         "max_global": plan.max_global,
         "prebuilt": prebuilt,
         **_cases(golden, signature, plan, judge),
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    (folder / TRTEXEC_FILE).write_text("".join(f"{line}\n" for line in trtexec_shapes(facts["profiles"])))
+    (folder / TRTEXEC_FILE).write_text("".join(f"{line}\n" for line in trtexec_words(facts["profiles"], plan.options)))
     _write_readme(folder / README_FILE, built, plan, signature, facts, command)
     _write_digests(folder)
     added = sorted(_files(folder) - before)
     return replace(built, roles={**built.roles, **dict.fromkeys(added, ROLE)})
-
-
-def trtexec_shapes(profiles: list[dict[str, list[list[int]]]]) -> list[str]:
-    """trtexec's options for profiles, as `--minShapes=input_ids:1x16,attention_mask:1x16`.
-
-    Of several, `--profile=1` comes before the shapes of the second one (sampleOptions.cpp of trtexec 10.8 to 11.0).
-    """
-    words: list[str] = []
-    for index, profile in enumerate(profiles):
-        words += [f"--profile={index}"] if len(profiles) > 1 else []
-        words += [
-            f"--{bound}Shapes=" + ",".join(f"{name}:{'x'.join(map(str, sizes[at]))}" for name, sizes in profile.items())
-            for at, bound in enumerate(("min", "opt", "max"))
-        ]
-    return words
 
 
 def sources() -> Iterator[tuple[Path, str]]:

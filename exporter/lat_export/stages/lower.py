@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lat_export.digest import file_sha256
+from lat_export.engine_options import FLAGS
 from lat_export.errors import InputError
 from lat_export.profiles import NAMES, Profile, demand_distinct, named_profiles
 from lat_export.stages.graph import Graph
@@ -36,9 +37,10 @@ def unused_options(spec: ModelSpec, target: Target) -> list[str]:
         "--max-global": spec.max_global,
     }
     given = [name for name, value in only_engines.items() if value is not None]
+    given += [FLAGS[name] for name in spec.engine.given]
     if target.has_profile or not given:
         return []
-    return [f"{', '.join(given)}: only engines have such limits; a model for {target.title} takes any size"]
+    return [f"{', '.join(given)}: only engines have such limits and options; a model for {target.title} takes any size"]
 
 
 def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPlan:
@@ -57,7 +59,7 @@ def build_plan(spec: ModelSpec, signature: Signature, target: Target) -> BuildPl
         "sequence": Range(step, min(max(DEFAULT_USUAL_TOKENS // step * step, step), longest), longest),
     }
     first, *more = profiles_for(spec, usual, {dim for tensor in signature.inputs for dim in tensor.dims})
-    return BuildPlan(first, signature.max_global, more_profiles=tuple(more))
+    return BuildPlan(first, signature.max_global, more_profiles=tuple(more), options=spec.engine)
 
 
 def profiles_for(spec: ModelSpec, usual: Profile, used: Collection[str | int]) -> list[Profile]:

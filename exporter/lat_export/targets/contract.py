@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export.engine_options import EngineOptions
 from lat_export.types import Range, Signature
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class BuildPlan:
         max_global: bound on the global tokens of a row; None where the artifact has none.
         graph_sha256: digest of the lowered graph that the artifact was built from, once it is known.
         more_profiles: the same ranges again for every further profile of an engine.
+        options: how an engine is built.
     """
 
     sizes: dict[str, Range]
     max_global: int | None = None
     graph_sha256: str | None = None
     more_profiles: tuple[dict[str, Range], ...] = ()
+    options: EngineOptions = field(default_factory=EngineOptions)
 
     @property
     def profiles(self) -> tuple[dict[str, Range], ...]:
@@ -117,6 +120,13 @@ class Target(ABC):
     def missing(self) -> str | None:
         """What is missing on this machine and how to get it, in one sentence; None where the target can build."""
         return None
+
+    def demand_options(self, options: EngineOptions) -> None:
+        """
+        Raises:
+            InputError, MissingError: an option that this target, on this machine, has not.
+        """
+        del options  # what has no builder of its own is told that they are of no use, and goes on
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
         """The model as this target takes it: the portable one itself, or a rewrite of it in `scratch`."""

@@ -5,10 +5,12 @@ Never run so far: no machine with a GPU and these libraries was at hand when it 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from lat_export.environment import gpu_count
 from lat_export.errors import MissingError, ShapeError, first_line
 from lat_export.profiles import profile_holding, profile_text
 from lat_export.targets.contract import BuildPlan, Runner
+from lat_export.targets.trt_errors import explained
 from lat_export.types import Signature
 
 if TYPE_CHECKING:
@@ -25,15 +28,19 @@ RTX_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 
 
 @contextmanager
-def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan) -> Iterator[Runner]:
+def open_runner(
+    engine: Path, module: str, signature: Signature, plan: BuildPlan, plugins: Sequence[Path] = ()
+) -> Iterator[Runner]:
     """A runner over `engine`; inputs outside of `plan` are refused before they reach the GPU.
 
     Every call takes the first profile that holds its sizes.
 
+    Args:
+        plugins: libraries that the engine's plugins are in.
     Raises:
         MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
     """
-    with open_engine(engine, module) as opened:
+    with open_engine(engine, module, plugins, plan.options.runtime_cache) as opened:
 
         def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
             signature.check_inputs(inputs, max_global=plan.max_global)
@@ -54,28 +61,89 @@ def open_runner(engine: Path, module: str, signature: Signature, plan: BuildPlan
 
 
 @contextmanager
-def open_engine(engine: Path, module: str) -> Iterator[Any]:
+def open_engine(
+    engine: Path, module: str, plugins: Sequence[Path] = (), runtime_cache: Path | None = None
+) -> Iterator[Any]:
     """Polygraphy's TrtRunner over `engine`, active.
 
+    Args:
+        plugins: libraries that the engine's plugins are in.
+        runtime_cache: file of what TensorRT-RTX compiles on this GPU, read where it is there, and written at the end.
     Raises:
         MissingError: no GPU, one that cannot take this engine, or no Polygraphy.
     """
     if gpu_count() == 0:
         raise MissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
     _point_polygraphy_at(module)
+    said: list[str] = []
     try:
         from polygraphy.backend.common import BytesFromPath
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-        opened = TrtRunner(EngineFromBytes(BytesFromPath(str(engine))))
+        # Its loader allows host code, which embedded plugins and version-compatible engines are.
+        loaded = EngineFromBytes(BytesFromPath(str(engine)), runtime=_runtime(module, plugins, said))()
+        cache = RuntimeCache.of(loaded, runtime_cache) if runtime_cache else None
+        opened = TrtRunner(cache.context if cache else loaded)
         opened.activate()
     except Exception as error:  # Polygraphy's and the library's own kinds
-        raise MissingError(f"this machine cannot load the engine ({first_line(error)})") from error
+        why = explained("the library", [*said, first_line(error)], "run", "does not open it")
+        raise MissingError(
+            f"this machine cannot load the engine ({first_line(error)})",
+            got=f"{why.what}: {why.got}",
+            hint=why.hint,
+        ) from error
 
     try:
         yield opened
+        if cache:
+            cache.save()
     finally:
         opened.deactivate()
+
+
+def _runtime(module: str, plugins: Sequence[Path], said: list[str]) -> Any:
+    """Polygraphy loads plugins into the registry of the process; this one's own is asked first, and goes with it.
+
+    Args:
+        said: errors that the library logs are added to it; Polygraphy only prints them.
+    """
+    library = importlib.import_module(module)
+
+    class Log(library.ILogger):  # type: ignore[misc, name-defined]
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
+                said.append(message)
+
+    runtime = library.Runtime(Log())
+    for path in plugins:
+        runtime.get_plugin_registry().load_library(str(path))
+    return runtime
+
+
+@dataclass(frozen=True)
+class RuntimeCache:
+    """What TensorRT-RTX compiled for this GPU. Polygraphy knows nothing of it, but runs the context that it is in."""
+
+    file: Path
+    context: Any
+    _cache: Any
+
+    @classmethod
+    def of(cls, engine: Any, file: Path) -> RuntimeCache:
+        """An execution context over the cache in `file`; one of another GPU or version is left unread."""
+        config = engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        if file.is_file():
+            cache.deserialize(file.read_bytes())
+        config.set_runtime_cache(cache)
+        return cls(file, engine.create_execution_context(config), cache)
+
+    def save(self) -> None:
+        """Whole or not at all."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        half = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        half.write_bytes(bytes(self._cache.serialize()))
+        half.replace(self.file)
 
 
 def _point_polygraphy_at(module: str) -> None:

@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import lat_export
+from lat_export import native
 from lat_export.digest import file_sha256
-from lat_export.errors import InputError, LatExportError, MissingError
+from lat_export.engine_options import EngineOptions
+from lat_export.environment import gpu_count
+from lat_export.errors import InputError, MissingError
 from lat_export.ops import StaticBounds
 from lat_export.targets import tensorrt_run
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner, Subject, Target
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner
+from lat_export.targets.tensorrt_child import answer_of
+from lat_export.targets.tensorrt_inspect import layer_facts
+from lat_export.targets.trt_options import Refusal, demand_options
 from lat_export.types import BODY, PLUGIN, Signature, TensorSpec
 
 MOST_GLOBALS = 3840
+
+
+@dataclass(frozen=True)
+class PluginFiles:
+    """
+    Attributes:
+        why_none: the reason where there are none and could be.
+    """
+
+    libraries: tuple[Path, ...] = ()
+    why_none: str = ""
 
 
 class TensorRTTarget(Target):
@@ -34,12 +51,14 @@ class TensorRTTarget(Target):
         module: Python module of the library.
         how_to_get: one sentence.
         has_plugins: whether a `lat` node may stay a node, for a plugin to take.
+        refuses: options whose names the library has, without what they stand for.
     """
 
     module: str
     how_to_get: str
     has_profile = True
     has_plugins: bool
+    refuses: Mapping[str, Refusal] = MappingProxyType({})
 
     @property
     def engine_file(self) -> str:
@@ -62,6 +81,20 @@ class TensorRTTarget(Target):
         """In a process of its own: PyPI has the bindings without the libraries, and two TensorRTs do not share one."""
         command = [sys.executable, "-c", f"import {self.module} as m; print(m.__version__)"]
         return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def demand_options(self, options: EngineOptions) -> None:
+        demand_options(options, self.title, self.module, self.refuses, has_gpu=gpu_count() > 0)
+        if options.embed_plugins:
+            native.tensorrt_library()
+
+    def plugins(self) -> PluginFiles:
+        """Those of this machine that an engine is built with, and run with."""
+        if not self.has_plugins:
+            return PluginFiles()
+        try:
+            return PluginFiles((native.tensorrt_library(),))
+        except MissingError as error:
+            return PluginFiles(why_none=str(error.got))
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
         lowered = scratch / f"{self.name}.onnx"
@@ -86,10 +119,13 @@ class TensorRTTarget(Target):
         answer = self.build_engine(lowered, folder / self.engine_file, signature.inputs, plan)
         nodes = lat_nodes(folder / PORTABLE_MODEL)
         plugin_nodes = set(answer["plugin_nodes"])
+        forms = {name: PLUGIN if name in plugin_nodes else BODY for name in nodes}
+        kept = folder / layers_file(self.engine_file)
+        kept.write_text(json.dumps(kept_layers(answer)))
         return Built(
             self.engine_file,
             time.perf_counter() - started,
-            {name: PLUGIN if name in plugin_nodes else BODY for name in nodes},
+            forms,
             {
                 self.module: answer["version"],
                 "profiles": plan.texts,
@@ -97,9 +133,17 @@ class TensorRTTarget(Target):
                 "inputs": answer["inputs"],
                 "outputs": answer["outputs"],
                 "checked": answer["checked"],
+                **{part: answer[part] for part in ("timing_cache",) if part in answer},
             },
-            tuple(answer["warnings"]),
+            (*answer["warnings"], *self._notes_on_forms(forms)),
+            {kept.name: "layers of the engine"},
         )
+
+    def _notes_on_forms(self, forms: dict[str, str]) -> Iterator[str]:
+        bodies = [name for name, form in forms.items() if form == BODY]
+        if self.has_plugins and bodies:
+            why = self.plugins().why_none or f"the plugin library has none for {bodies[0]} and its like"
+            yield f"{len(bodies)} of {len(forms)} lat nodes run as ONNX function bodies, slower than plugins: {why}"
 
     def build_engine(
         self, lowered: Path, engine: Path, inputs: tuple[TensorSpec, ...], plan: BuildPlan
@@ -117,9 +161,11 @@ class TensorRTTarget(Target):
             "engine": str(engine),
             "answer": str(lowered.with_suffix(".answer.json")),
             "profiles": profiles_of(inputs, plan),
-            "plugins": [],
+            "plugins": [str(library) for library in self.plugins().libraries],
+            "options": plan.options.to_json(),
+            "timing_cache": plan.options.timing_cache and str(plan.options.timing_cache.absolute()),
         }
-        return _build_in_child(self.title, request)
+        return answer_of("tensorrt_build", self.title, request, "build", "built the engine")
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
         lowered = self.lower(folder / PORTABLE_MODEL, scratch, plan)
@@ -139,11 +185,27 @@ class TensorRTTarget(Target):
             ),
             Subject(
                 name=f"{self.engine_file} in {self.title}",
-                open=lambda: tensorrt_run.open_runner(engine, self.module, signature, plan),
+                open=lambda: tensorrt_run.open_runner(engine, self.module, signature, plan, self.loaded_for(plan)),
                 plan=plan,
                 if_not_run="built, not run",
             ),
         ]
+
+    def loaded_for(self, plan: BuildPlan) -> tuple[Path, ...]:
+        """Plugin libraries that its engine wants before it is opened: none that it has in itself."""
+        return () if plan.options.embed_plugins else self.plugins().libraries
+
+
+def layers_file(engine_file: str) -> str:
+    """Beside the engine: what the build knew of its layers and memory, for `lat-export inspect`."""
+    return Path(engine_file).with_suffix(".layers.json").name
+
+
+def kept_layers(answer: dict[str, Any]) -> dict[str, Any]:
+    """Of an answer of `tensorrt_build.build`: "network" and "engine" (None where it was not opened), and "memory"."""
+    told = answer["inspector"]
+    engine = None if told is None else [layer_facts(layer) for layer in json.loads(told).get("Layers", [])]
+    return {"network": answer["network"], "engine": engine, "memory": answer["memory"]}
 
 
 def profiles_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> list[dict[str, list[list[int]]]]:
@@ -158,37 +220,3 @@ def profiles_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> list[dict[st
         }
         for sizes in plan.profiles
     ]
-
-
-def _build_in_child(title: str, request: dict[str, Any]) -> dict[str, Any]:
-    answer_file = Path(request["answer"])
-    request_file = answer_file.with_suffix(".request.json")
-    request_file.write_text(json.dumps(request))
-    # The child imports the package that runs here, also from a checkout that is not installed.
-    source_root = str(Path(lat_export.__file__).resolve().parent.parent)
-    search_path = os.pathsep.join(filter(None, (source_root, os.environ.get("PYTHONPATH"))))
-    child = subprocess.run(
-        [sys.executable, "-m", "lat_export.targets.tensorrt_build", str(request_file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": search_path},
-    )
-    where = {"stage": "build"}
-    if child.returncode < 0:
-        raise InputError(
-            f"{title} crashed while it built the engine",
-            got=signal.Signals(-child.returncode).name,
-            hint="this is a fault of the library on this graph; --to onnx or --to ort works without it",
-            where=where,
-        )
-    if child.returncode > 0:
-        raise LatExportError(f"the builder of {title} failed", got=child.stderr.strip()[-2000:], where=where)
-    answer: dict[str, Any] = json.loads(answer_file.read_text())
-    if answer["errors"]:
-        raise InputError(
-            f"{title} does not take this graph",
-            got="\n".join(answer["errors"][:5]),
-            where=where,
-        )
-    return answer

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lat_export import native
-from lat_export.errors import MissingError
+from lat_export.engine_options import FLAGS, EngineOptions
+from lat_export.errors import InputError, MissingError
 from lat_export.ops import OPS
 from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner, Subject
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
@@ -21,6 +22,7 @@ from lat_export.targets.trt import TensorRTNativeTarget
 from lat_export.types import BODY, PLUGIN, Signature
 
 KIT_MODEL = "model.trt.onnx"
+RTX_ALONE = ("compute_capabilities", "runtime_cache")
 
 
 def plugin_ops() -> set[str]:
@@ -37,6 +39,16 @@ class TensorRTKit(TensorRTNativeTarget):
         if (native.SOURCES / "CMakeLists.txt").is_file():
             return None
         return f"the sources of the native ops are not in {native.SOURCES}"
+
+    def demand_options(self, options: EngineOptions) -> None:
+        surplus = [FLAGS[name] for name in RTX_ALONE if name in options.given]
+        if surplus:
+            raise InputError(
+                f"{self.title} does not have {' and '.join(surplus)}",
+                got=", ".join(surplus),
+                expected="options of TensorRT",
+                hint="they are TensorRT-RTX's: --to trt-rtx; a kit's engine is for the GPU that it is built on",
+            )
 
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lat_export.targets.tensorrt_target import TensorRTTarget
+from lat_export.targets.trt_options import RTX_REFUSES
 
 
 class TensorRTRTXTarget(TensorRTTarget):
@@ -13,6 +14,7 @@ class TensorRTRTXTarget(TensorRTTarget):
     has_plugins = False
     module = "tensorrt_rtx"
     how_to_get = "pip install tensorrt-rtx-cu13"
+    refuses = RTX_REFUSES
 
 
 TARGET = TensorRTRTXTarget()

@@ -189,6 +189,8 @@ class Runtime final : public IRuntime, RuntimeStub {
 
   IPluginRegistry& getPluginRegistry() noexcept override { return registry_; }
 
+  void setEngineHostCodeAllowed(bool allowed) noexcept override { host_code_ = allowed; }
+
   ICudaEngine* deserializeCudaEngine(void const* blob, std::size_t size) noexcept override {
     std::istringstream text(std::string(static_cast<const char*>(blob), size));
     Behaviour behaviour;
@@ -206,6 +208,10 @@ class Runtime final : public IRuntime, RuntimeStub {
       log_error("magic tag does not match");
       return nullptr;
     }
+    if (behaviour.is("embeds-plugin") && !host_code_) {
+      log_error("host code is not allowed");
+      return nullptr;
+    }
     if (behaviour.is("needs-plugin") && loaded.empty()) {
       log_error("could not find plugin BandedWindowAttention");
       return nullptr;
@@ -215,6 +221,7 @@ class Runtime final : public IRuntime, RuntimeStub {
 
  private:
   Registry registry_;
+  bool host_code_ = false;
 };
 
 }  // namespace
