@@ -54,11 +54,12 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         with _timed("trace", tell):
             traced = trace(loaded)
         with _timed("graph", tell):
-            graph = build_graph(loaded, traced, staging.folder)
+            graph = build_graph(loaded, traced, staging.folder, spec.precision)
         del traced
         if spec.validate:
             with _timed("record", tell):
-                golden = record(loaded, staging.folder, export_command(spec), {**plan.sizes, **named_sizes(spec)})
+                sizes = {**plan.sizes, **named_sizes(spec)}
+                golden = record(loaded, staging.folder, export_command(spec), sizes, precision=spec.precision)
             warnings.add(golden.note_on_reference())
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):
@@ -69,7 +70,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         report = None
         if spec.validate:
             with _timed("validate", tell):
-                judge = Judge(target=target.name, ops=tuple(graph.lat_nodes))
+                judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
                 scratch = staging.scratch
                 report = validate(staging.folder, target, lowered.plan, built.forms, golden, scratch, judge, tell)
             _demand_parity(report)

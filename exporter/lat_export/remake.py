@@ -26,6 +26,8 @@ def export_command(spec: ModelSpec) -> str:
     words += [word for name, sizes in ranges if sizes is not None for word in (name, str(sizes))]
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
+    if spec.precision != "fp32":
+        words += ["--precision", spec.precision]
     return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lat_export.divergence import Search, search
 from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
-from lat_export.stages.bundle import read_bundle
+from lat_export.stages.bundle import precision_of, read_bundle
 from lat_export.stages.validate import validate, validate_subjects, with_sampled_nodes
 from lat_export.targets import target_named
 from lat_export.targets.foreign import ONNX_SUFFIXES, Names, foreign_subject
@@ -24,7 +24,7 @@ def revalidate(
     """Check a bundle's digests and run its artifacts against golden tensors again.
 
     Args:
-        judge: tolerances and repetitions; target and ops are the bundle's own.
+        judge: tolerances and repetitions; target, precision and ops are the bundle's own.
         golden: other golden tensors than the bundle's.
     Raises:
         InputError: no bundle, one without golden tensors, or golden tensors of another signature.
@@ -37,7 +37,8 @@ def revalidate(
     tensors = Golden(golden or folder)
     if tensors.signature.inputs != bundle.signature.inputs or tensors.signature.outputs != bundle.signature.outputs:
         raise InputError("the golden tensors are of another signature than the bundle", got=golden, expected=folder)
-    judge = replace(judge or Judge(), target=target.name, ops=tuple(bundle.manifest["lat_nodes"]))
+    known = {"precision": bundle.manifest["precision"], "ops": tuple(bundle.manifest["lat_nodes"])}
+    judge = replace(judge or Judge(), target=target.name, **known)
     with scratch_folder() as scratch:
         return validate(folder, target, bundle.plan, bundle.forms, tensors, scratch, judge, tell)
 
@@ -59,6 +60,7 @@ def validate_artifact(
         if names is not None:
             raise InputError("a bundle's tensors have the golden's names", got=f"--names {names}")
         report = revalidate(artifact, judge, golden, tell)
+        wanted = wanted and replace(wanted, precision=precision_of(artifact))
     elif golden is None:
         raise InputError(
             "an engine or ONNX file by itself has no golden tensors",

@@ -52,6 +52,7 @@ class Range:
 # The dim of the most global tokens in a row of a batch, which only the data tell; `GLOBALS_DIM+9` is 9 more.
 GLOBALS_DIM = "globals"
 SEMANTICS = ("hf", "paper")
+PRECISIONS = ("fp32", "fp16", "bf16")
 OPTIONAL_INPUTS = ("token_type_ids", "position_ids", "inputs_embeds")
 OPTIONAL_OUTPUTS = ("hidden_states", "attentions")
 
@@ -93,6 +94,7 @@ class ModelSpec:
         max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
         inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
         outputs: of `OPTIONAL_OUTPUTS`.
+        precision: of `PRECISIONS`; what stays in float32 in half precision is in `lat_export.precision.POLICY`.
     """
 
     model: str
@@ -109,6 +111,11 @@ class ModelSpec:
     allow_pickle: bool = False
     validate: bool = True
     force: bool = False
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError("unknown precision", got=self.precision, expected=", ".join(PRECISIONS))
 
 
 @dataclass(frozen=True)

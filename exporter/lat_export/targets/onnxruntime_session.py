@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export import native
 from lat_export.errors import InputError, MissingError, first_line
+from lat_export.onnx_file import save
 from lat_export.ops import OPS
+from lat_export.targets.bfloat16 import compute_in_float32, has_bfloat16
 from lat_export.targets.contract import Runner, WatchedRunner
 from lat_export.types import BODY, NATIVE, Signature
 
@@ -49,7 +51,11 @@ def session(
         native_ops: library whose ops run in place of function bodies.
         configure: sets further options.
     """
+    import onnx_ir as ir
     import onnxruntime
+
+    def opened(file: Path) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     options = default_options()
     if configure is not None:
@@ -61,8 +67,14 @@ def session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(optimised_copy)
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return opened(model)
     except Exception as error:  # onnxruntime's errors share no base class of their own
+        program = ir.load(model) if "NOT_IMPLEMENTED" in str(error) else None
+        if program is not None and has_bfloat16(program):
+            with TemporaryDirectory(prefix="lat-export-") as scratch:
+                compute_in_float32(program, native_ops=native_ops is not None)
+                save(program, Path(scratch) / model.name)
+                return opened(Path(scratch) / model.name)
         raise InputError(
             f"onnxruntime cannot load {model.name}",
             got=str(error).splitlines()[0][:300],
