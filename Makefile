@@ -12,10 +12,10 @@ DEMO := demo
 GPU_PYTHON ?= python3
 CUDA_ARCHS ?= native
 # Which of benchmarks/gpu; BENCH_ARGS are the options of one.
-GPU_BENCH ?= $(filter-out race,$(basename $(notdir $(wildcard benchmarks/gpu/*.py))))
+GPU_BENCH ?= $(filter-out race dense,$(basename $(notdir $(wildcard benchmarks/gpu/*.py))))
 LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
-GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -q tests/gpu
+GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
 .PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 MODELS = {
+    "longformer": "Longformer, window 512, no global",
     "longformer-one-global": "Longformer, window 512, one global",
     "nystromformer-landmarks": "Nystroemformer, 64 landmarks",
     "nystromformer-exact": "Nystroemformer, exact",

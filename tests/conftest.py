@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from native import c_abi
+from native import c_abi, cuda_on_host
+from native.cuda_abi import Device
 
 from lat_export import native as native_ops
 from lat_export.environment import gpu_count
 from lat_export.pipeline import Exported, export
 from lat_export.types import ModelSpec
+
+pytest_plugins = ["dry_run.fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "golden"
@@ -51,6 +54,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
 def checkpoint() -> Path:
     """A small Longformer checkpoint for question answering."""
     return GOLDEN / "longformer" / "question-answering" / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def device() -> Device:
+    """The CUDA kernels' own source, on a device that the host plays."""
+    return cuda_on_host.built()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from lat_export.native import demand_ort_library
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, Bundle, read_bundle
 from lat_export.stages.validate_sampled import flip_rates
-from lat_export.targets import PORTABLE_MODEL, target_named
+from lat_export.targets import PORTABLE_MODEL, target_of
 from lat_export.targets.engine_values import EngineValues
 from lat_export.targets.onnx_values import OnnxValues
 from lat_export.targets.ort import best_model
@@ -125,7 +125,7 @@ def _of_file(model: Path, form: str) -> OnnxValues:
 
 def _of_bundle(bundle: Bundle, form: str, scratch: Path) -> Any:
     model = bundle.folder / PORTABLE_MODEL
-    target = target_named(bundle.manifest["target"])
+    target = target_of(bundle.manifest)
     if form == "model":
         return OnnxValues(model, f"{bundle.folder.name}/{PORTABLE_MODEL} in onnxruntime (CPU)")
     if form == "ort":

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from lat_export import native
 from lat_export.environment import gpu_count
 from lat_export.errors import MissingError
-from lat_export.ops import OPS
 from lat_export.targets import TARGETS
 from lat_export.targets.tensorrt_target import TensorRTTarget
 
@@ -69,7 +68,7 @@ def _native_ops() -> Finding:
         return Finding("native ops", "not used", enables, advice)
     if native.ort_library() is None:
         return Finding("native ops", "missing", enables, found.left_out.get("liblat_ort", native.ADVICE))
-    return Finding("native ops", f"{len(found.onnxruntime)} of {len(OPS)} ops, {found.arch}", enables)
+    return Finding("native ops", f"{len(found.onnxruntime)} of {len(native.KERNELS)} ops, {found.arch}", enables)
 
 
 def _cuda_kernels() -> Finding:
@@ -80,7 +79,9 @@ def _cuda_kernels() -> Finding:
         return Finding("CUDA kernels", "missing", enables, f"{error.hint}; {error.got}")
     found = native.plugins()
     assert found is not None
-    return Finding("CUDA kernels", f"{len(found.cuda)} of {len(OPS)} ops, {', '.join(found.cuda_archs)}", enables)
+    return Finding(
+        "CUDA kernels", f"{len(found.cuda)} of {len(native.KERNELS)} ops, {', '.join(found.cuda_archs)}", enables
+    )
 
 
 def _tensorrt_plugins() -> Finding:
@@ -91,7 +92,7 @@ def _tensorrt_plugins() -> Finding:
         return Finding("TensorRT plugins", "missing", enables, str(error.got))
     found = native.plugins()
     assert found is not None
-    state = f"{len(found.tensorrt)} of {len(OPS)} ops, for TensorRT {found.tensorrt_major}"
+    state = f"{len(found.tensorrt)} of {len(native.KERNELS)} ops, for TensorRT {found.tensorrt_major}"
     return Finding("TensorRT plugins", state, enables)
 
 

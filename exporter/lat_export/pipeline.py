@@ -12,13 +12,14 @@ from lat_export.remake import export_command
 from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from lat_export.stages.graph import build_graph
+from lat_export.stages.kit import write_kit
 from lat_export.stages.load import load
 from lat_export.stages.lower import build_plan, lower, named_sizes, unused_options
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
 from lat_export.staging import staged
-from lat_export.targets import available_target
+from lat_export.targets import Target, available_target, kit_of
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge
 from lat_export.validation.report import FAILED, Report
@@ -42,9 +43,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
     Raises:
         LatExportError: of the stage that failed; nothing is left at `spec.out`.
     """
-    target, notice = available_target(spec.target)
-    if notice:
-        tell(f"notice: {notice}")
+    target = _target(spec, tell)
     with staged(spec.out, replaceable=is_bundle, force=spec.force) as staging:
         with _timed("load", tell):
             loaded = load(spec)
@@ -68,15 +67,30 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
             built = build(lowered, target, staging.folder, checkpoint.signature)
         warnings.add(*built.warnings)
         report = None
+        judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
         if spec.validate:
             with _timed("validate", tell):
-                judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
                 scratch = staging.scratch
                 report = validate(staging.folder, target, lowered.plan, built.forms, golden, scratch, judge, tell)
             _demand_parity(report)
+        if target.is_kit:
+            with _timed("kit", tell):
+                built = write_kit(
+                    staging.folder, built, lowered.plan, checkpoint.signature, judge, export_command(spec)
+                )
         with _timed("bundle", tell):
             write_bundle(staging.folder, checkpoint, graph, lowered, target, built, report, warnings.told)
     return Exported(read_bundle(spec.out), report)
+
+
+def _target(spec: ModelSpec, tell: Tell) -> Target:
+    """What is built, which may not be what was asked for."""
+    if spec.kit:
+        return kit_of(spec.target)
+    target, notice = available_target(spec.target)
+    if notice:
+        tell(f"notice: {notice}")
+    return target
 
 
 def _demand_parity(report: Report) -> None:

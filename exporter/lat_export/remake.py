@@ -22,7 +22,7 @@ def portable(path: str | Path) -> str:
 def export_command(spec: ModelSpec) -> str:
     """The `lat-export model` of an export."""
     ranges = (("--batch", spec.batch), ("--seq", spec.sequence), ("--choices", spec.choices))
-    words = ["model", portable(spec.model), "--to", spec.target]
+    words = ["model", portable(spec.model), "--to", spec.target, *(["--kit"] if spec.kit else [])]
     words += [word for name, sizes in ranges if sizes is not None for word in (name, str(sizes))]
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]

@@ -11,7 +11,7 @@ from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import precision_of, read_bundle
 from lat_export.stages.validate import validate, validate_subjects, with_sampled_nodes
-from lat_export.targets import target_named
+from lat_export.targets import target_of
 from lat_export.targets.foreign import ONNX_SUFFIXES, Names, foreign_subject
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
@@ -33,7 +33,7 @@ def revalidate(
     bundle = read_bundle(folder)
     if golden is None and bundle.manifest["validated"] is None:
         raise InputError("the bundle holds no golden tensors", got=folder, hint="export it without --no-validate")
-    target = target_named(bundle.manifest["target"])
+    target = target_of(bundle.manifest)
     tensors = Golden(golden or folder)
     if tensors.signature.inputs != bundle.signature.inputs or tensors.signature.outputs != bundle.signature.outputs:
         raise InputError("the golden tensors are of another signature than the bundle", got=golden, expected=folder)

@@ -13,6 +13,7 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,8 @@ def _abandoned(root: Path) -> bool:
 
 def _publish(folder: Path, out: Path) -> None:
     for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # some writers make their files private
+        runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+        path.chmod(0o755 if runs else 0o644)  # some writers make their files private
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())

@@ -94,6 +94,7 @@ class ModelSpec:
         max_global: upper bound on global tokens of a row for targets whose shapes cannot depend on data.
         inputs: of `OPTIONAL_INPUTS`; inputs_embeds takes the place of input_ids.
         outputs: of `OPTIONAL_OUTPUTS`.
+        kit: no engine is built here, but a folder that builds it on another machine.
         precision: of `PRECISIONS`; what stays in float32 in half precision is in `lat_export.precision.POLICY`.
     """
 
@@ -111,6 +112,7 @@ class ModelSpec:
     allow_pickle: bool = False
     validate: bool = True
     force: bool = False
+    kit: bool = False
     precision: str = "fp32"
 
     def __post_init__(self) -> None:

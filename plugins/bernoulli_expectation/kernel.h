@@ -1,6 +1,5 @@
-/* lat::BernoulliExpectation on the CPU: values weighted by the expected rate of hash collisions
- * (YOSO-E).
- * The contract is exporter/lat_export/ops/bernoulli_expectation.py. */
+/* lat::BernoulliExpectation on the CPU and on CUDA devices: values weighted by the expected rate of hash collisions
+ * (YOSO-E). The contract is exporter/lat_export/ops/bernoulli_expectation.py. */
 #ifndef LAT_BERNOULLI_EXPECTATION_KERNEL_H
 #define LAT_BERNOULLI_EXPECTATION_KERNEL_H
 
@@ -24,6 +23,12 @@ typedef struct lat_bernoulli_expectation_args {
 
 LAT_EXPORT void lat_bernoulli_expectation_cpu(const lat_bernoulli_expectation_args* args, const lat_parallel* parallel,
                                               lat_status* status);
+
+/* D is 16, 32, 64 or 128, the device sm_80 or later. Workspace: B * (8 H + 1 / 8) bytes a token and some rounding. */
+LAT_EXPORT int64_t lat_bernoulli_expectation_cuda_workspace(const lat_bernoulli_expectation_args* args,
+                                                            lat_status* status);
+LAT_EXPORT void lat_bernoulli_expectation_cuda(const lat_bernoulli_expectation_args* args, void* workspace,
+                                               void* stream, lat_status* status);
 
 #ifdef __cplusplus
 }

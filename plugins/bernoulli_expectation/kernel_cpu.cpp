@@ -5,8 +5,8 @@
 //   context (queries, D)   += weights^T x values                              matrix product
 // Queries are transposed once a piece, so that both products read rows of whole vectors. Padded keys are never met and
 // padded queries never computed: the tokens that are left are the sequence. Compiled once for each instruction set.
+#include "bernoulli_expectation/arguments.h"
 #include "bernoulli_expectation/kernel.h"
-#include "common/arguments.h"
 #include "common/matrix_product.h"
 #include "common/panel.h"
 #include "common/parallel.h"
@@ -118,8 +118,8 @@ class Head {
 
 bool check(const lat_bernoulli_expectation_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  check.size("hash_code_len", args.hash_code_len);
+  check_sizes(check, args);
+  check.attention_rows(args);
   return check.passed();
 }
 

@@ -1,7 +1,7 @@
 # liblat_cuda.so: the CUDA kernels' C ABI. `lat_cuda_kernels` are its objects, for libraries that carry the kernels too.
 #
-# LAT_CUDA_ARCHS  empty (the default): no CUDA. native: this machine's GPU. all: every arch that is supported, and PTX of
-#                 the last. Or a list of CMake's own: 80-real;90-real;120.
+# LAT_CUDA_ARCHS  empty (the default): no CUDA. native: this machine's GPU. all: every arch that is supported, and PTX for
+#                 those to come. Or a list of CMake's own: 80-real;90-real;120.
 set(LAT_CUDA_ARCHS "" CACHE STRING "CUDA architectures: native, all, a list such as 80;90, or nothing")
 file(GLOB LAT_CUDA_SOURCES CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} */kernel_cuda.cu)
 set(LAT_CUDA_LACK "")
@@ -40,8 +40,13 @@ if(LAT_CUDA_LACK)
   message(WARNING "liblat_cuda is left out: ${LAT_CUDA_LACK}")
 elseif(LAT_CUDA_ARCHS)
   if(LAT_CUDA_ARCHS STREQUAL "all")
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 87-real 89-real 90-real 100-real 120)
+    # No kernel uses what only one arch has, so all are assembled from one PTX: half the time of one PTX an arch.
+    set(LAT_CUDA_COMPILED_FOR sm_80 sm_86 sm_87 sm_89 sm_90 sm_100 sm_120 compute_80)
+    list(JOIN LAT_CUDA_COMPILED_FOR "," code)
+    set(arch_options --generate-code=arch=compute_80,code=[${code}])
+    set(CMAKE_CUDA_ARCHITECTURES OFF)
   else()
+    set(arch_options "")
     set(CMAKE_CUDA_ARCHITECTURES ${LAT_CUDA_ARCHS})
   endif()
   set(CMAKE_CUDA_STANDARD 17)
@@ -51,9 +56,11 @@ elseif(LAT_CUDA_ARCHS)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
   set(LAT_CUDA_COMPILER "${CMAKE_CUDA_COMPILER_ID} ${CMAKE_CUDA_COMPILER_VERSION}")
-  set(named ${CMAKE_CUDA_ARCHITECTURES})
-  if(named STREQUAL "native")
+  set(named "")
+  if(LAT_CUDA_ARCHS STREQUAL "native")
     set(named ${CMAKE_CUDA_ARCHITECTURES_NATIVE})
+  elseif(NOT LAT_CUDA_ARCHS STREQUAL "all")
+    set(named ${LAT_CUDA_ARCHS})
   endif()
   foreach(arch IN LISTS named)
     string(REGEX REPLACE "-.*" "" number ${arch})
@@ -69,7 +76,7 @@ elseif(LAT_CUDA_ARCHS)
   target_include_directories(lat_cuda_kernels PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
   target_link_libraries(lat_cuda_kernels PUBLIC CUDA::cudart_static)
   # --threads: architectures of one file side by side.
-  target_compile_options(lat_cuda_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v --threads=2>)
+  target_compile_options(lat_cuda_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v --threads=2 ${arch_options}>)
 
   add_library(lat_cuda SHARED $<TARGET_OBJECTS:lat_cuda_kernels> common/arguments.cpp common/cuda_library.cpp)
   target_include_directories(lat_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

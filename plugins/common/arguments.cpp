@@ -66,6 +66,13 @@ void ArgumentCheck::pointer(const char* name, const void* value) {
     fail(status_, LAT_BAD_ARGUMENT, "%s: got a null pointer, expected an address", name);
 }
 
+void ArgumentCheck::landmarks(int64_t tokens, int64_t num_landmarks) {
+  size("num_landmarks", num_landmarks);
+  if (passed() && tokens % num_landmarks != 0)
+    fail(status_, LAT_BAD_ARGUMENT, "num_landmarks: got N=%" PRId64 ", L=%" PRId64 ", expected N %% L == 0", tokens,
+         num_landmarks);
+}
+
 void ArgumentCheck::convolution(int64_t num_heads, int64_t taps) {
   size("taps", taps);
   if (passed() && taps % 2 == 0)

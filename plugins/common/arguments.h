@@ -33,6 +33,8 @@ class ArgumentCheck {
   void rows(const char* name, const lat_rows& value, int64_t batch, int64_t tokens, int64_t width);
   // Arrays [a, b, c, d] whose bytes an address can count, with room for padding to whole vectors, times the threads.
   void elements(const char* name, int64_t a, int64_t b, int64_t c = 1, int64_t d = 1);
+  // L divides N
+  void landmarks(int64_t tokens, int64_t num_landmarks);
   // Taps [num_heads, taps] of a convolution that keeps the length.
   void convolution(int64_t num_heads, int64_t taps);
   // What the ops with query, key, value and output share: sizes, heads, dtype, rows, and that there is a mask.

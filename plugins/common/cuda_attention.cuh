@@ -1,5 +1,6 @@
 // What the two ways to run attention on the device share: cuda_mma_attention.cuh (16-bit elements, matrix units) and
-// cuda_simt_attention.cuh (float32, and rows that do not lie on 16 bytes).
+// cuda_simt_attention.cuh (float32, and rows that do not lie on 16 bytes). Both are made for a choice of rows (RowsOf)
+// and a weighting (cuda_softmax.cuh, cuda_collision_rate.cuh).
 #pragma once
 
 #include "common/cuda_instructions.cuh"
@@ -15,10 +16,13 @@ enum class RowsOf {
   // Row i of the sequence sees the keys of its window and then the listed ones. Rows that are no key write zeros.
   sequence,
   // Row i of `query` is the i-th global token, sees every key, and writes the row of its position.
-  list
+  list,
+  // Row i of the sequence sees every key. Of the list only key_bits are looked at.
+  dense
 };
 
-struct AttentionTask {
+// Whatever the weighting.
+struct AttentionRows {
   lat_rows query, key, value, output;
   TokenList list;
   int64_t first_block;  // of this launch
@@ -26,7 +30,13 @@ struct AttentionTask {
   int32_t window;      // at most N
   int32_t row_blocks;  // of a head; of a list of rows it may be fewer than it takes
   int32_t least_rows;  // a list of fewer rows is left to another kernel
-  float scale_log2;    // scale * log2(e)
+  bool every_row;      // dense: rows that are no key attend too
+};
+
+// Of softmax.
+struct AttentionTask : AttentionRows {
+  float scale_log2;          // scale * log2(e)
+  const int32_t* any_token;  // dense, [B]: where it is 0, all keys count alike, whatever their scores
 };
 
 // Words of key bits, one for each lane of a warp: all lanes must ask together.
@@ -58,24 +68,24 @@ struct AttentionBlock {
   int32_t rows;         // that attend; a block may begin beyond them
   int32_t listed;       // keys of the list
 
-  __device__ __forceinline__ explicit AttentionBlock(const AttentionTask& task) {
+  __device__ __forceinline__ explicit AttentionBlock(const AttentionRows& task) {
     const int64_t block = task.first_block + blockIdx.x;
     first = static_cast<int32_t>(block % task.row_blocks);
     step = task.row_blocks;
     head = static_cast<int32_t>(block / task.row_blocks % task.num_heads);
     batch = static_cast<int32_t>(block / task.row_blocks / task.num_heads);
-    const int32_t count = task.list.counts[batch];
-    rows = kRowsOf == RowsOf::sequence ? task.tokens : count < task.least_rows ? 0 : count;
+    const int32_t count = kRowsOf == RowsOf::dense ? 0 : task.list.counts[batch];
+    rows = kRowsOf != RowsOf::list ? task.tokens : count < task.least_rows ? 0 : count;
     listed = kRowsOf == RowsOf::sequence ? count : 0;
   }
 };
 
 // The keys of rows `first` and on.
 template <RowsOf kRowsOf>
-__device__ __forceinline__ TileWalk<WordsOfWarp> walk_of(const WordsOfWarp& words, const AttentionTask& task,
+__device__ __forceinline__ TileWalk<WordsOfWarp> walk_of(const WordsOfWarp& words, const AttentionRows& task,
                                                          int32_t first, int count,
                                                          const AttentionBlock<kRowsOf>& block) {
-  if (kRowsOf == RowsOf::list) return {words, task.tokens, task.window, 0, task.tokens - 1, 0};
+  if (kRowsOf != RowsOf::sequence) return {words, task.tokens, task.window, 0, task.tokens - 1, 0};
   const int32_t rows = block.rows - first < count ? block.rows - first : count;
   return {words, task.tokens, task.window, first, first + rows - 1, block.listed};
 }
@@ -87,9 +97,11 @@ __device__ __forceinline__ Element* row_of(const lat_rows& rows, int64_t batch, 
 
 // Bit i: row first + i is one that attends, for `count` rows (at most 64) that lie in one word of key bits.
 template <RowsOf kRowsOf>
-__device__ __forceinline__ uint64_t rows_that_attend(const uint64_t* key_bits, int32_t first, int32_t rows, int count) {
+__device__ __forceinline__ uint64_t rows_that_attend(const AttentionRows& task, const uint64_t* key_bits, int32_t first,
+                                                     int32_t rows, int count) {
   if (first >= rows) return 0;
-  if (kRowsOf == RowsOf::list) return low_bits(rows - first < count ? rows - first : count);
+  if (kRowsOf == RowsOf::list || (kRowsOf == RowsOf::dense && task.every_row))
+    return low_bits(rows - first < count ? rows - first : count);
   return key_bits[first / kTileKeys] >> (first % kTileKeys) & low_bits(count);
 }
 

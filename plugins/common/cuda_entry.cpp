@@ -45,6 +45,14 @@ void check_cuda_call(const void* workspace, lat_status& status) {
          minor, kLeastMajor);
 }
 
+int64_t multiprocessors(lat_status& status) {
+  int device = 0, count = 0;
+  check_cuda("the current device", cudaGetDevice(&device), status);
+  if (status.code == LAT_OK)
+    check_cuda("its multiprocessors", cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), status);
+  return count;
+}
+
 void check_cuda(const char* step, cudaError_t error, lat_status& status) {
   if (status.code == LAT_OK && error != cudaSuccess)
     fail(status, LAT_DEVICE_ERROR, "CUDA, %s: %s", step, cudaGetErrorString(error));

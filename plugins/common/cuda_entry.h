@@ -16,6 +16,9 @@ void check_cuda_head_size(int64_t width, int64_t num_heads, lat_status& status);
 // What an entry needs besides sound arguments: an aligned workspace and a device that can run the kernels.
 void check_cuda_call(const void* workspace, lat_status& status);
 
+// Of the current device.
+int64_t multiprocessors(lat_status& status);
+
 // Writes the status where CUDA said no.
 void check_cuda(const char* step, cudaError_t error, lat_status& status);
 

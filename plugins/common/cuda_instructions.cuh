@@ -19,6 +19,20 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+// A unit in the last place off, denormals become 0.
+__device__ __forceinline__ float sqrt_fast(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// a * b + c, brought into [0, 1]; not a number becomes 0.
+__device__ __forceinline__ float saturated_multiply_add(float a, float b, float c) {
+  float y;
+  asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(y) : "f"(a), "f"(b), "f"(c));
+  return y;
+}
+
 // Addresses in shared memory are kept in 32 bits: generic pointers would take twice the registers.
 __device__ __forceinline__ uint32_t shared_address(const void* at) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -49,6 +63,14 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(row)
+               : "memory");
+}
+
+// To an address that is kept in 32 bits, on 16 bytes.
+__device__ __forceinline__ void store_shared(uint32_t to, const float4& numbers) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(to), "f"(numbers.x), "f"(numbers.y), "f"(numbers.z), "f"(numbers.w)
                : "memory");
 }
 

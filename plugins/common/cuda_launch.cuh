@@ -11,6 +11,8 @@
 namespace lat {
 
 constexpr int64_t kLargestGrid = INT32_MAX;
+// Blocks of threads, with which the largest device is full several times over: further work goes to the same ones.
+constexpr int64_t kBlocksThatFill = 1056;
 constexpr int kSharedBytesWithoutAsking = 48 * 1024;
 
 // Does nothing where the status already tells of a failure.

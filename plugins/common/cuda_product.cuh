@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(SimtProductShape::kThreads) simt_product(const
                 : 0.0f;
       }
       __syncthreads();
-#pragma unroll 4
+#pragma unroll 2
       for (int k = 0; k < kProductSlice; k += 4) {
         float4 left[Shape::kOwnRows], right[Shape::kOwnColumns];
 #pragma unroll

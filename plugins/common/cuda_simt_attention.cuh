@@ -2,9 +2,9 @@
 // product is a fused multiply-add in float32. Splitting float32 into three products of TF32 would be faster, but keeps
 // 22 of 24 bits and sums in the matrix units, which cut where float32 rounds: its error is above float32's own.
 //
-// A block of threads holds 64 rows of one head and walks tiles of 64 keys (tile_walk.h) with an online softmax. A
-// thread owns rows ty, ty + 16, ty + 32 and ty + 48, with ty = thread / 8: of the scores, keys tx, tx + 8, ...; of the
-// context, a run of columns. So all of a row lies in 8 neighbouring lanes.
+// A block of threads holds 64 rows of one head and walks tiles of 64 keys (tile_walk.h). A thread owns rows ty, ty +
+// 16, ty + 32 and ty + 48, with ty = thread / 8: of the scores, keys tx, tx + 8, ...; of the context, a run of columns.
+// So all of a row lies in 8 neighbouring lanes.
 #pragma once
 
 #include "common/cuda_attention.cuh"
@@ -25,26 +25,30 @@ struct SimtAttentionShape {
   static constexpr int kSharedBytes = (2 * kTileKeys * kStride + kRows * kWeightStride) * 4;
 };
 
-template <class Element, int kHeadSize>
+template <class Element, int kHeadSize, class Weighting>
 class SimtRows {
  public:
   using Shape = SimtAttentionShape<kHeadSize>;
+  using Task = typename Weighting::Task;
 
   __device__ __forceinline__ SimtRows()
       : lane_(static_cast<int>(threadIdx.x) % Shape::kLanes), group_(static_cast<int>(threadIdx.x) / Shape::kLanes) {
 #pragma unroll
-    for (int row = 0; row < Shape::kOwnRows; ++row) {
-      largest_[row] = -INFINITY, total_[row] = 0.0f;
+    for (int row = 0; row < Shape::kOwnRows; ++row)
 #pragma unroll
       for (int column = 0; column < Shape::kRuns * Shape::kRun; ++column) context_[row][column] = 0.0f;
-    }
+  }
+
+  template <RowsOf kRowsOf>
+  __device__ __forceinline__ void start(const Task& task, int32_t batch) {
+    weights_.template start<kRowsOf>(task, batch);
   }
 
   __device__ __forceinline__ int row(int own) const { return group_ + own * Shape::kRowGroups; }
 
   // Weights of this tile's keys, to shared memory; `seen(row)` gives the keys that a row sees, as bits.
   template <class Seen>
-  __device__ __forceinline__ void weigh(const float* queries, const float* keys, float* weights, float scale_log2,
+  __device__ __forceinline__ void weigh(const float* queries, const float* keys, float* weights, const Task& task,
                                         Seen seen) {
     float score[Shape::kOwnRows][Shape::kOwnKeys] = {};
 #pragma unroll 4
@@ -68,30 +72,16 @@ class SimtRows {
     }
 #pragma unroll
     for (int i = 0; i < Shape::kOwnRows; ++i) {
-      const uint64_t keys_of_lane = seen(row(i)) >> lane_;
-      float largest = largest_[i];
+      if (Weighting::kHidesKeys) {
+        const uint64_t keys_of_lane = seen(row(i)) >> lane_;
 #pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j) {
-        if ((keys_of_lane >> (j * Shape::kLanes) & 1) == 0) score[i][j] = -INFINITY;
-        largest = fmaxf(largest, score[i][j]);
+        for (int j = 0; j < Shape::kOwnKeys; ++j)
+          if ((keys_of_lane >> (j * Shape::kLanes) & 1) == 0) score[i][j] = -INFINITY;
       }
+      weights_.weigh(score[i], context_[i], i, task);
 #pragma unroll
-      for (int step = 1; step < Shape::kLanes; step *= 2)
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffff, largest, step));
-      // Of a row that has seen no key yet every weight is exp2(-inf - 0) = 0. The difference comes first: scaled
-      // apart, two large scores would lose what they differ in.
-      const float against = largest == -INFINITY ? 0.0f : largest;
-      const float before = exp2f((largest_[i] - against) * scale_log2);
-      largest_[i] = largest;
-      total_[i] *= before;
-#pragma unroll
-      for (int j = 0; j < Shape::kOwnKeys; ++j) {
-        const float weight = exp2f((score[i][j] - against) * scale_log2);
-        total_[i] += weight;
-        weights[row(i) * Shape::kWeightStride + lane_ + j * Shape::kLanes] = weight;
-      }
-#pragma unroll
-      for (int column = 0; column < Shape::kRuns * Shape::kRun; ++column) context_[i][column] *= before;
+      for (int j = 0; j < Shape::kOwnKeys; ++j)
+        weights[row(i) * Shape::kWeightStride + lane_ + j * Shape::kLanes] = score[i][j];
     }
   }
 
@@ -122,7 +112,7 @@ class SimtRows {
 #pragma unroll
     for (int i = 0; i < Shape::kOwnRows; ++i) {
       if (i != own) continue;
-      const float factor = attends && total_[i] > 0.0f ? 1.0f / total_[i] : 0.0f;
+      const float factor = attends ? factor_[i] : 0.0f;
 #pragma unroll
       for (int run = 0; run < Shape::kRuns; ++run)
 #pragma unroll
@@ -132,37 +122,40 @@ class SimtRows {
     }
   }
 
-  // Sums of the lanes of a row; all lanes must take part.
-  __device__ __forceinline__ void finish() {
+  // All lanes must take part.
+  __device__ __forceinline__ void finish(const Task& task) {
 #pragma unroll
-    for (int i = 0; i < Shape::kOwnRows; ++i)
-#pragma unroll
-      for (int step = 1; step < Shape::kLanes; step *= 2) total_[i] += __shfl_xor_sync(0xffffffff, total_[i], step);
+    for (int i = 0; i < Shape::kOwnRows; ++i) factor_[i] = weights_.factor(context_[i], i, task);
   }
 
  private:
   __device__ __forceinline__ int column(int run) const { return (run * Shape::kLanes + lane_) * Shape::kRun; }
 
   int lane_, group_;
-  float largest_[Shape::kOwnRows], total_[Shape::kOwnRows];  // totals are of this lane's keys until finish()
+  typename Weighting::template SimtWeights<Shape::kOwnRows, Shape::kLanes> weights_;
+  float factor_[Shape::kOwnRows] = {};
   float context_[Shape::kOwnRows][Shape::kRuns * Shape::kRun];
 };
 
-// 64 rows of a head to shared memory as float32; `token(row)` says which, below 0 is a row of zeros.
-template <class Element, int kHeadSize, class Token>
-__device__ __forceinline__ void load_simt_rows(float* to, const Element* from, int64_t stride, Token token) {
+// 64 rows of a head to shared memory as float32; `token(row)` says which, below 0 is a row of zeros. Where there are
+// `factors`, each row is multiplied with that of its token.
+template <class Element, int kHeadSize, bool kFactors = false, class Token>
+__device__ __forceinline__ void load_simt_rows(float* to, const Element* from, int64_t stride, Token token,
+                                               const float* factors = nullptr) {
   using Shape = SimtAttentionShape<kHeadSize>;
 #pragma unroll 8
   for (int at = static_cast<int>(threadIdx.x); at < kTileKeys * kHeadSize; at += Shape::kThreads) {
     const int row = at / kHeadSize, column = at % kHeadSize;
     const int64_t source = token(row);
-    to[row * Shape::kStride + column] = source < 0 ? 0.0f : to_float(from[source * stride + column]);
+    float number = source < 0 ? 0.0f : to_float(from[source * stride + column]);
+    if (kFactors && source >= 0) number *= factors[source];
+    to[row * Shape::kStride + column] = number;
   }
 }
 
-template <class Element, int kHeadSize, RowsOf kRowsOf>
+template <class Element, int kHeadSize, RowsOf kRowsOf, class Weighting>
 __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
-    simt_attention(const __grid_constant__ AttentionTask task) {
+    simt_attention(const __grid_constant__ typename Weighting::Task task) {
   using Shape = SimtAttentionShape<kHeadSize>;
   LAT_SHARED_MEMORY(shared);
   float* const queries = reinterpret_cast<float*>(shared);
@@ -172,19 +165,27 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
   const AttentionBlock<kRowsOf> block(task);
   const int32_t words = static_cast<int32_t>(tiles_of(task.tokens));
   const uint64_t* const key_bits = task.list.key_bits + int64_t{block.batch} * words;
-  const int32_t* const positions = task.list.positions + int64_t{block.batch} * task.tokens;
+  const int32_t* const positions =
+      kRowsOf == RowsOf::dense ? nullptr : task.list.positions + int64_t{block.batch} * task.tokens;
   const int64_t column = int64_t{block.head} * kHeadSize;
   const Element* const key = row_of<const Element>(task.key, block.batch, 0, column);
   const Element* const value = row_of<const Element>(task.value, block.batch, 0, column);
+  constexpr bool kUnitRows = Weighting::kUnitRows;
+  const float *query_factors = nullptr, *key_factors = nullptr;
+  if constexpr (kUnitRows) {
+    query_factors = task.query_factors + task.first_factor(block.batch, block.head);
+    key_factors = task.key_factors + task.first_factor(block.batch, block.head);
+  }
 
   for (int32_t at = block.first; int64_t{Shape::kRows} * at < block.rows; at += block.step) {
     const int32_t first = Shape::kRows * at;
-    const uint64_t attend = rows_that_attend<kRowsOf>(key_bits, first, block.rows, Shape::kRows);
-    SimtRows<Element, kHeadSize> rows;
+    const uint64_t attend = rows_that_attend<kRowsOf>(task, key_bits, first, block.rows, Shape::kRows);
+    SimtRows<Element, kHeadSize, Weighting> rows;
     if (attend != 0) {
-      load_simt_rows<Element, kHeadSize>(
+      load_simt_rows<Element, kHeadSize, kUnitRows>(
           queries, row_of<const Element>(task.query, block.batch, 0, column), task.query.row_stride,
-          [&](int row) { return first + row < block.rows ? int64_t{first + row} : int64_t{-1}; });
+          [&](int row) { return first + row < block.rows ? int64_t{first + row} : int64_t{-1}; }, query_factors);
+      rows.template start<kRowsOf>(task, block.batch);
       TileWalk<WordsOfWarp> walk = walk_of<kRowsOf>(WordsOfWarp(key_bits, words), task, first, Shape::kRows, block);
       for (Tile tile = walk.next(); tile.keys != 0; tile = walk.next()) {
         const auto token = [&](int row) -> int64_t {
@@ -192,10 +193,10 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
           const int32_t place = kTileKeys * tile.index + row;
           return tile.listed ? positions[place] : place;
         };
-        load_simt_rows<Element, kHeadSize>(keys, key, task.key.row_stride, token);
+        load_simt_rows<Element, kHeadSize, kUnitRows>(keys, key, task.key.row_stride, token, key_factors);
         __syncthreads();
-        rows.weigh(queries, keys, weights, task.scale_log2, [&](int row) {
-          return kRowsOf == RowsOf::list ? tile.keys : keys_seen(tile, first + row, task.window);
+        rows.weigh(queries, keys, weights, task, [&](int row) {
+          return kRowsOf != RowsOf::sequence ? tile.keys : keys_seen(tile, first + row, task.window);
         });
         __syncthreads();
         load_simt_rows<Element, kHeadSize>(keys, value, task.value.row_stride, token);
@@ -203,7 +204,7 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
         rows.add_values(weights, keys);
         __syncthreads();
       }
-      rows.finish();
+      rows.finish(task);
     }
 #pragma unroll
     for (int own = 0; own < Shape::kOwnRows; ++own) {
@@ -212,7 +213,7 @@ __global__ void __launch_bounds__(SimtAttentionShape<kHeadSize>::kThreads, 2)
       const int32_t to = kRowsOf == RowsOf::list ? positions[row] : row;
       rows.write(row_of<Element>(task.output, block.batch, to, column), own, (attend >> rows.row(own) & 1) != 0);
     }
-    if (kRowsOf == RowsOf::sequence) break;  // a block of threads for each block of rows
+    if (kRowsOf != RowsOf::list) break;  // a block of threads for each block of rows
   }
 }
 

@@ -1,11 +1,10 @@
 // The L2 norm of a row, as torch.nn.functional.normalize takes it.
 #pragma once
 
+#include "common/smallest_norm.h"
 #include "common/vector.h"
 
 namespace lat::LAT_ARCH {
-
-inline constexpr float kSmallestNorm = 1e-12f;
 
 // Divides `width` floats, a multiple of kLanes whose tail is zero, by their norm; a row of zeros stays zero.
 inline void normalize_row(float* row, int64_t width) {

@@ -1,7 +1,8 @@
 // Plays a CUDA device on the host, for tests of the kernels where there is no GPU: a block of threads at a time, each
-// thread a fiber, in an order drawn at random. A barrier lets a fiber wait until all have come; what a warp does
-// together exchanges numbers over such a barrier of 32. A block in which nothing moves any more is an error: threads
-// that should have met a barrier did not. The build puts this file in front of every kernel_cuda.cu.
+// thread a fiber, in an order drawn at random, some warps faster than others. A barrier lets a fiber wait until all
+// have come; what a warp does together exchanges numbers over such a barrier of 32. A block in which nothing moves any
+// more is an error: threads that should have met a barrier did not. The build puts this file in front of every
+// kernel_cuda.cu.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -132,18 +133,30 @@ struct Device {
       makecontext(&fiber.context, &Device::start, 0);
       order.push_back(at);
     }
-    while (alive > 0) {
+    // Some warps take part in every round, others in few, and now and then one stands still until all others wait for
+    // it: a barrier that is missing shows.
+    std::vector<unsigned> rounds_of_turn;
+    for (std::size_t warp = 0; warp < warps.size(); ++warp) rounds_of_turn.push_back(1u << random() % 4 * 2);
+    int held = -1;
+    for (bool all = false; alive > 0;) {
       std::shuffle(order.begin(), order.end(), random);
+      if (held < 0 && random() % 16 == 0) held = static_cast<int>(random() % warps.size());
+      std::vector<bool> turn;
+      for (const unsigned rounds : rounds_of_turn) turn.push_back(all || random() % rounds == 0);
       const uint64_t before = moves;
       for (const unsigned at : order) {
-        if (fibers[at].done) continue;
+        const unsigned warp = at / kWarpLanes;
+        if (fibers[at].done || !turn[warp] || static_cast<int>(warp) == held) continue;
         thread = at;
         swapcontext(&scheduler, &fibers[at].context);
       }
-      if (moves == before) {
+      if (all && moves == before && held >= 0) {
+        held = -1;
+      } else if (all && moves == before) {
         std::fprintf(stderr, "threads of a block wait for others that do not come\n");
         std::abort();
       }
+      all = moves == before;
     }
   }
 };
@@ -207,6 +220,12 @@ inline unsigned __ballot_sync(unsigned, int vote) {
   unsigned bits = 0;
   for (unsigned lane = 0; lane < 32; ++lane) bits |= given[lane][0] << lane;
   return bits;
+}
+inline unsigned __match_any_sync(unsigned, unsigned value) {
+  const auto& given = lat::on_host::Device::get().trade(&value, 1);
+  unsigned alike = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) alike |= static_cast<unsigned>(given[lane][0] == value) << lane;
+  return alike;
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline float __fdividef(float a, float b) { return a / b; }

@@ -1,5 +1,5 @@
-/* lat::FullAttention on the CPU: softmax over every token, and a convolution of the values (exact Nystroemformer).
- * The contract is exporter/lat_export/ops/full_attention.py. */
+/* lat::FullAttention on the CPU and on CUDA devices: softmax over every token, and a convolution of the values (exact
+ * Nystroemformer). The contract is exporter/lat_export/ops/full_attention.py. */
 #ifndef LAT_FULL_ATTENTION_KERNEL_H
 #define LAT_FULL_ATTENTION_KERNEL_H
 
@@ -24,6 +24,11 @@ typedef struct lat_full_attention_args {
 
 LAT_EXPORT void lat_full_attention_cpu(const lat_full_attention_args* args, const lat_parallel* parallel,
                                        lat_status* status);
+
+/* D is 16, 32, 64 or 128, the device sm_80 or later. Workspace: 4 B + B N / 8 bytes and some rounding. */
+LAT_EXPORT int64_t lat_full_attention_cuda_workspace(const lat_full_attention_args* args, lat_status* status);
+LAT_EXPORT void lat_full_attention_cuda(const lat_full_attention_args* args, void* workspace, void* stream,
+                                        lat_status* status);
 
 #ifdef __cplusplus
 }

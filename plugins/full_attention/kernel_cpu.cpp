@@ -1,11 +1,11 @@
 // Full attention on the CPU: a task is a head and 256 rows, over all tokens a chunk at a time; no N x N array.
 // Padded keys are never read, unless a row of the batch has nothing else: then all its tokens count alike.
 // Compiled once for each instruction set; see common/cpu_arch.h.
-#include "common/arguments.h"
 #include "common/block_attention.h"
 #include "common/parallel.h"
 #include "common/positions.h"
 #include "common/value_convolution.h"
+#include "full_attention/arguments.h"
 #include "full_attention/kernel.h"
 
 namespace lat::LAT_ARCH {
@@ -46,8 +46,8 @@ void attend(const lat_full_attention_args& args, const Positions& tokens, int64_
 
 bool check(const lat_full_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  if (args.conv_weight != nullptr) check.convolution(args.num_heads, args.taps);
+  check_sizes(check, args);
+  check.attention_rows(args);
   return check.passed();
 }
 

@@ -1,4 +1,4 @@
-/* lat::LshCumulation on the CPU: values summed by sampled hash collisions (YOSO).
+/* lat::LshCumulation on the CPU and on CUDA devices: values summed by sampled hash collisions (YOSO).
  * The contract is exporter/lat_export/ops/lsh_cumulation.py. */
 #ifndef LAT_LSH_CUMULATION_KERNEL_H
 #define LAT_LSH_CUMULATION_KERNEL_H
@@ -25,6 +25,13 @@ typedef struct lat_lsh_cumulation_args {
 
 LAT_EXPORT void lat_lsh_cumulation_cpu(const lat_lsh_cumulation_args* args, const lat_parallel* parallel,
                                        lat_status* status);
+
+/* D is 16, 32, 64 or 128, R at most 128, T at most 12, the device sm_80 or later. Workspace: 8 B H R N bytes and
+ * 4 S B N E, where S shares of the hashes (at most 128 / (B H), and R) fill a device with B H too few; some rounding.
+ */
+LAT_EXPORT int64_t lat_lsh_cumulation_cuda_workspace(const lat_lsh_cumulation_args* args, lat_status* status);
+LAT_EXPORT void lat_lsh_cumulation_cuda(const lat_lsh_cumulation_args* args, void* workspace, void* stream,
+                                        lat_status* status);
 
 #ifdef __cplusplus
 }

@@ -1,24 +1,23 @@
 // lat::LshCumulation on the CPU: a table of summed values for every hash, a few tables in cache at a time.
 //
-// Heads (of all rows of the batch) go in waves of 16, which bounds the scratch; a wave is three passes, each parallel:
+// Heads (of all rows of the batch) go in waves of up to 16, which bounds the scratch; a wave is three parallel passes:
 //   1. codes: 256 rows x all hashes of one head: projections (columns, rows) by a matrix product, then T signs a code
 //   2. sums: one head, a slice of the columns of D: tables of up to 8 hashes within 512 KiB; every key adds its value
 //      to its row of each, then every query adds up its rows
 //   3. output: the mean over hashes, divided by its norm
 // Padded tokens are left out: the tokens that are kept are the sequence. Keys add in their order and hashes in theirs,
 // whoever does it. Projections are plain float32 sums over D in order. Compiled once for each instruction set.
-#include "common/arguments.h"
 #include "common/matrix_product.h"
 #include "common/panel.h"
 #include "common/parallel.h"
 #include "common/positions.h"
 #include "common/unit_row.h"
-#include "lsh_cumulation/kernel.h"
+#include "lsh_cumulation/arguments.h"
 
 namespace lat::LAT_ARCH {
 namespace {
 
-constexpr int64_t kWave = 16;               // heads
+constexpr int64_t kWave = 16;               // heads; two a worker where that is fewer
 constexpr int64_t kBlock = 4 * kPanelRows;  // rows of one piece of passes 1 and 3
 constexpr int64_t kColumns = 96;            // most columns of a product, unless one hash has more
 constexpr int64_t kTableFloats = 1 << 17;   // of all tables in use, where one fits
@@ -34,10 +33,10 @@ typedef uint16_t Codes __attribute__((vector_size(kLanes * 2)));
 
 // Sizes that every pass needs.
 struct Plan {
-  explicit Plan(const lat_lsh_cumulation_args& args)
+  Plan(const lat_lsh_cumulation_args& args, const lat_parallel& parallel)
       : args(args),
         heads(args.batch * args.num_heads),
-        wave(smaller_of(kWave, heads)),
+        wave(smaller_of(2 * workers_for(parallel, kWave / 2), heads)),
         head_size(args.width / args.num_heads),
         padded(round_up(head_size, kLanes)),
         rows(round_up(args.tokens, kPanelRows)),
@@ -48,7 +47,7 @@ struct Plan {
         table_rows(int64_t{1} << args.hash_code_len) {}
 
   int64_t codes_of_head() const { return 2 * args.num_hash * rows; }
-  int64_t sums_of_head() const { return args.tokens * padded; }
+  int64_t sums_of_head() const { return args.tokens * padded; }  // slice by slice, each (N, its columns)
   int64_t projection_floats() const { return args.dtype == LAT_FLOAT32 ? 0 : round_up(head_size * columns, 16); }
   int64_t code_floats() const {
     return (kBlock + kPanelRows) * head_size + kColumns * kPanelRows + projection_floats();
@@ -120,12 +119,15 @@ class Head {
   }
 
   // Pass 3.
-  void write_rows(int64_t start) const {
+  void write_rows(int64_t start, float* row) const {
     const Vector hashes = splat(static_cast<float>(args_.num_hash));
     const Rows output = rows_of(args_.output, 0, plan_.head_size);
     for (int64_t i = start; i < smaller_of(start + kBlock, count_); ++i) {
-      float* row = sums_ + i * plan_.padded;
-      for (int64_t d = 0; d < plan_.padded; d += kLanes) store(row + d, load(row + d) / hashes);
+      for (int64_t first = 0; first < plan_.padded; first += kSlice) {
+        const int64_t width = smaller_of(kSlice, plan_.padded - first);
+        const float* sum = sums_of_slice(first) + i * width;
+        for (int64_t d = 0; d < width; d += kLanes) store(row + first + d, load(sum + d) / hashes);
+      }
       normalize_row(row, plan_.padded);
       output.write(positions_[i], row);
     }
@@ -136,6 +138,9 @@ class Head {
   Rows rows_of(const lat_rows& all, int64_t first, int64_t size) const {
     return Rows(args_.dtype, all, b_, h_ * plan_.head_size + first, size);
   }
+
+  // Those of one slice side by side: a pass over them meets no line of another's.
+  float* sums_of_slice(int64_t first) const { return sums_ + args_.tokens * first; }
 
   uint16_t* codes(int64_t side, int64_t hash) const { return codes_ + (side * args_.num_hash + hash) * plan_.rows; }
 
@@ -210,7 +215,7 @@ class Head {
       }
     }
     for (int64_t i = 0; i < count_; ++i) {
-      float* sum = sums_ + i * plan_.padded + first;
+      float* sum = sums_of_slice(first) + i * kWidth;
       Vector found[kVectors];
       for (int v = 0; v < kVectors; ++v) found[v] = r == 0 ? Vector{} : load(sum + v * kLanes);
 #pragma GCC unroll 8
@@ -249,10 +254,8 @@ class Head {
 
 bool check(const lat_lsh_cumulation_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  check.size("num_hash", args.num_hash);
-  check.range("hash_code_len", args.hash_code_len, 1, 16);
-  check.elements("projection", args.width, args.num_hash, args.hash_code_len);
+  check_sizes(check, args);
+  check.attention_rows(args);
   check.elements("hash codes", kWave, 2, args.tokens, args.num_hash);
   check.pointer("projection", args.projection);
   return check.passed();
@@ -262,7 +265,7 @@ bool check(const lat_lsh_cumulation_args& args, lat_status& status) {
 
 void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel& parallel, lat_status& status) {
   if (!check(args, status)) return;
-  const Plan plan(args);
+  const Plan plan(args, parallel);
   const int64_t floats = plan.floats(), most_pieces = plan.wave * (larger_of(2 * plan.blocks, plan.slices));
   const Positions tokens(args.batch, args.tokens);
   const Buffer<uint16_t> codes(plan.wave * plan.codes_of_head());
@@ -283,7 +286,9 @@ void lsh_cumulation(const lat_lsh_cumulation_args& args, const lat_parallel& par
     for_each_piece(parallel, heads * plan.slices, scratch.data(), floats,
                    [&](int64_t piece, float* own) { head(piece / plan.slices).add_up(piece % plan.slices, own); });
     for_each_piece(parallel, heads * plan.blocks, scratch.data(), floats,
-                   [&](int64_t piece, float*) { head(piece / plan.blocks).write_rows(piece % plan.blocks * kBlock); });
+                   [&](int64_t piece, float* own) {
+                     head(piece / plan.blocks).write_rows(piece % plan.blocks * kBlock, own);
+                   });
   }
 }
 

@@ -1,4 +1,4 @@
-/* lat::NystromAttention on the CPU: softmax attention through landmarks (Nystroemformer).
+/* lat::NystromAttention on the CPU and on CUDA devices: softmax attention through landmarks (Nystroemformer).
  * The contract is exporter/lat_export/ops/nystrom_attention.py. */
 #ifndef LAT_NYSTROM_ATTENTION_KERNEL_H
 #define LAT_NYSTROM_ATTENTION_KERNEL_H
@@ -26,6 +26,12 @@ typedef struct lat_nystrom_attention_args {
 
 LAT_EXPORT void lat_nystrom_attention_cpu(const lat_nystrom_attention_args* args, const lat_parallel* parallel,
                                           lat_status* status);
+
+/* D is 16, 32, 64 or 128, L at most 128, the device sm_80 or later. Workspace, with H' = B * H, P = 64 or 128 and S
+ * segments of the keys, at most 64: about 4 H' (P P * 3 + L D (S + 4)) bytes and B * N / 8. */
+LAT_EXPORT int64_t lat_nystrom_attention_cuda_workspace(const lat_nystrom_attention_args* args, lat_status* status);
+LAT_EXPORT void lat_nystrom_attention_cuda(const lat_nystrom_attention_args* args, void* workspace, void* stream,
+                                           lat_status* status);
 
 #ifdef __cplusplus
 }

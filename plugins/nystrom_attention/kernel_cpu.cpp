@@ -12,9 +12,9 @@
 // p - i, read with strides -1 and 1 from taps with zeros on both sides. Compiled once for each instruction set.
 #include <initializer_list>
 
-#include "common/arguments.h"
 #include "common/buffer.h"
 #include "common/parallel.h"
+#include "nystrom_attention/arguments.h"
 #include "nystrom_attention/plan.h"
 
 namespace lat::LAT_ARCH {
@@ -204,14 +204,8 @@ class Output {
 
 bool check(const lat_nystrom_attention_args& args, lat_status& status) {
   ArgumentCheck check(status);
-  check.attention(args);
-  check.size("num_landmarks", args.num_landmarks);
-  check.range("per_head_init", args.per_head_init, 0, 1);
-  if (check.passed() && args.tokens % args.num_landmarks != 0)
-    fail(status, LAT_BAD_ARGUMENT, "num_landmarks: got N=%lld, L=%lld, expected N %% L == 0",
-         static_cast<long long>(args.tokens), static_cast<long long>(args.num_landmarks));
-  if (args.conv_weight != nullptr) check.convolution(args.num_heads, args.taps);
-  check.elements("landmark matrices", args.batch, args.num_heads, args.num_landmarks, args.num_landmarks);
+  check_sizes(check, args);
+  check.attention_rows(args);
   return check.passed();
 }
 

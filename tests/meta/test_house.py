@@ -73,6 +73,11 @@ print(torch.ops.lat.foo_attention.default._schema.name)
     assert done.stdout.split() == ["True", "True", "lat_foo_attention_cpu", "lat::foo_attention"], done.stderr
 
 
+def test_there_is_one_conftest() -> None:
+    """Another one, anywhere, takes its name: `from conftest import ROOT` then fails in some order of the files."""
+    assert list((ROOT / "tests").rglob("conftest.py")) == [ROOT / "tests" / "conftest.py"]
+
+
 def test_heavy_libraries_are_imported_inside_functions() -> None:
     """In floors that the command line reaches; families are PyTorch through and through."""
     heavy = {"torch", "transformers", "tensorrt", "tensorrt_rtx", "onnxruntime"}

@@ -33,8 +33,13 @@ def lay_out(tensors: tuple[torch.Tensor, ...], layout: str) -> tuple[torch.Tenso
     return tensors
 
 
-def check_policy(output: torch.Tensor, exact: torch.Tensor, naive: torch.Tensor, rows: torch.Tensor) -> None:
-    """At most twice the error of plain PyTorch in the same dtype, and within the ceiling; other rows exactly 0."""
+def check_policy(
+    output: torch.Tensor, exact: torch.Tensor, naive: torch.Tensor, rows: torch.Tensor, ceiling: float = 0.0
+) -> None:
+    """At most twice the error of plain PyTorch in the same dtype, and within the ceiling; other rows exactly 0.
+
+    `ceiling` is a higher one, for inputs on which float32 itself is worse.
+    """
     assert output.isfinite().all()
     assert (output[~rows] == 0).all()
     if not rows.any():
@@ -45,4 +50,4 @@ def check_policy(output: torch.Tensor, exact: torch.Tensor, naive: torch.Tensor,
     # An exact tie of the rounding may go either way: half a unit in the last place of the largest number.
     tiny = max(2e-6, torch.finfo(output.dtype).eps / 2) * largest
     assert error <= allowed + tiny, f"{error:g} against {allowed / 2:g} of plain PyTorch"
-    assert error <= CEILING[output.dtype] * largest
+    assert error <= max(CEILING[output.dtype], ceiling) * largest

@@ -48,25 +48,26 @@ def test_without_headers_the_kernels_are_built_and_the_reason_is_told(without_he
     assert "no onnxruntime_cxx_api.h in ONNXRUNTIME_INCLUDE_DIR" in contents["left_out"]["liblat_ort"]
     environment = {native.FOLDER_VARIABLE: str(without_headers)}
     listed = command("plugins", "list", **environment)
-    assert "C ABI only" in listed.stdout
+    assert "ONNX body, PyTorch (CPU)" in listed.stdout
     assert "left out: liblat_ort: no onnxruntime_cxx_api.h" in listed.stdout
     path = command("plugins", "path", **environment)
     assert path.returncode == 3
     assert "native ops of ONNX Runtime are missing" in path.stderr
 
 
-def test_only_the_abi_is_exported(without_headers: Path) -> None:
+def exported_names(library: Path) -> set[str]:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("needs nm")
-    listed = subprocess.run(
-        [nm, "-D", "--defined-only", without_headers / native.KERNELS_LIBRARY],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = {line.split()[-1] for line in listed.stdout.splitlines()}
+    listed = subprocess.run([nm, "-D", "--defined-only", library], capture_output=True, text=True, check=True)
+    return {line.split()[-1] for line in listed.stdout.splitlines()}
+
+
+def test_only_the_abi_is_exported(without_headers: Path, ort_library: Path) -> None:
+    names = exported_names(without_headers / native.KERNELS_LIBRARY)
     assert {name for name in names if not name.startswith("lat_")} == set()
+    names = exported_names(ort_library)
+    assert {name for name in names if not name.startswith("lat_")} == {"RegisterCustomOps"}
 
 
 def test_code_of_an_instruction_set_stays_in_its_namespace(without_headers: Path) -> None:
@@ -107,17 +108,11 @@ def test_the_kernels_compile_for_aarch64(tmp_path: Path) -> None:
 
 def test_the_contents_are_those_of_the_libraries(plugins: native.Plugins) -> None:
     """Every op that plugins.json names has its entry, and there is none that it does not name."""
-    nm = shutil.which("nm")
-    if nm is None:
-        pytest.skip("needs nm")
     for library in (native.KERNELS_LIBRARY, native.ORT_LIBRARY):
         if not (plugins.folder / library).is_file():
             assert plugins.onnxruntime == ()
             continue
-        listed = subprocess.run(
-            [nm, "-D", "--defined-only", plugins.folder / library], capture_output=True, text=True, check=True
-        )
-        names = {line.split()[-1] for line in listed.stdout.splitlines()}
+        names = exported_names(plugins.folder / library)
         assert {name for name in names if name.endswith("_cpu")} == {f"lat_{op}_cpu" for op in plugins.kernels}
     assert json.loads((plugins.folder / native.CONTENTS).read_text())["abi"] == c_abi.ABI_VERSION
     assert set(plugins.kernels) == {path.parent.name for path in SOURCES.glob("*/kernel_cpu.cpp")}
@@ -144,6 +139,34 @@ def test_a_library_that_does_not_load_is_told(tmp_path: Path) -> None:
     doctor = command("doctor", **{native.FOLDER_VARIABLE: str(tmp_path)})
     assert doctor.returncode == 0
     assert "the native ops do not load" in doctor.stdout
+
+
+def test_what_is_there_for_gpus_is_listed(plugins: native.Plugins, tmp_path: Path) -> None:
+    for name in (native.KERNELS_LIBRARY, native.ORT_LIBRARY):
+        if (plugins.folder / name).is_file():
+            (tmp_path / name).symlink_to(plugins.folder / name)
+    for name in (native.CUDA_LIBRARY, native.TENSORRT_LIBRARY):
+        (tmp_path / name).write_bytes(b"")  # listing opens neither
+    contents = json.loads((plugins.folder / native.CONTENTS).read_text())
+    ops = ["banded_window_attention", "global_token_attention"]
+    contents |= {"cuda": ops, "cuda_archs": ["sm_90", "compute_120"], "cuda_compiler": "NVIDIA 13.0.1", "left_out": {}}
+    contents |= {"tensorrt": ops[:1], "tensorrt_major": "11"}
+    contents["gpu_runs"] = {ops[1]: {"gpu": "NVIDIA H200", "date": "2026-12-01", "commit": "0123456789", "tests": "7"}}
+    (tmp_path / native.CONTENTS).write_text(json.dumps(contents))
+    environment = {native.FOLDER_VARIABLE: str(tmp_path)}
+    listed = command("plugins", "list", **environment).stdout
+    lines = {line.split()[0]: " ".join(line.split()) for line in listed.splitlines() if line}
+    banded, other = lines["BandedWindowAttention"], lines["GlobalTokenAttention"]
+    assert "PyTorch (CPU, CUDA), TensorRT plugin num_heads, window, scale never run" in banded
+    assert "PyTorch (CPU, CUDA) num_heads, scale NVIDIA H200, 2026-12-01, commit 0123456" in other
+    assert lines["NystromAttention"].endswith("PyTorch (CPU) num_heads, num_landmarks, per_head_init -")
+    assert "CUDA: sm_90, compute_120; NVIDIA 13.0.1" in listed
+    assert "TensorRT plugins: for TensorRT 11" in listed
+    found = {row["part"]: row["state"] for row in json.loads(command("doctor", "--json", **environment).stdout)}
+    assert found["CUDA kernels"] == "2 of 6 ops, sm_90, compute_120"
+    assert found["TensorRT plugins"] == "1 of 6 ops, for TensorRT 11"
+    for library, file in (("cuda", native.CUDA_LIBRARY), ("trt", native.TENSORRT_LIBRARY)):
+        assert command("plugins", "path", library, **environment).stdout.strip() == str(tmp_path / file)
 
 
 def test_without_tools_nothing_is_built(tmp_path: Path) -> None:

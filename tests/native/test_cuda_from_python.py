@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,23 @@ def test_without_cuda_kernels_the_reason_is_told(tmp_path: Path, monkeypatch: py
             ask()
         assert caught.value.got == f"no {library} in {tmp_path}"
         assert str(caught.value.hint).startswith("lat-export plugins build --arch native")
+
+
+def test_a_library_of_an_earlier_build_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plugins build --arch none` after another one leaves the file where it was."""
+    for name in (native.KERNELS_LIBRARY, native.CUDA_LIBRARY, native.TENSORRT_LIBRARY):
+        (tmp_path / name).write_bytes(b"")
+    contents = {
+        "kernels": [],
+        "onnxruntime": [],
+        "archs": [],
+        "compiler": "",
+        "left_out": {},
+        "cuda": [],
+        "tensorrt": [],
+    }
+    (tmp_path / native.CONTENTS).write_text(json.dumps(contents))
+    monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path))
+    for ask in (native.cuda_library, native.tensorrt_library):
+        with pytest.raises(MissingError):
+            ask()

@@ -11,7 +11,7 @@ import itertools
 import pytest
 import torch
 from native import c_abi
-from native.c_abi import DTYPES, NO_MEMORY, Guarded, Rows, pointer
+from native.c_abi import DTYPES, NO_MEMORY, Guarded, Rows
 from native.kernel_checks import (
     HEAD_SIZES,
     MASKS,
@@ -22,52 +22,24 @@ from native.kernel_checks import (
     check_policy,
     check_refused,
     check_same_bits,
-    random_rows,
     run_into_guarded,
     set_field,
-    token_mask,
     without,
 )
+from native.lsh_cumulation_checks import arguments, check, inputs, of_few_bits
 
 from lat_export.ops import OPS
-from lat_export.validation.sampled import Hashed, SampledCheck, check_node
 
 OP = OPS["LshCumulation"]
 LENGTHS = (1, 2, 5, 17, 33, 64, 65, 97, 257, 300)
 SIZES = ("batch", "tokens", "width", "num_heads", "num_hash", "hash_code_len")
 POINTERS = ("query", "key", "value", "attention_mask", "projection", "output")
-# Relative L2 of rows that no doubtful sign reaches: rounding of the sums, and of the output in half precision.
-ROUNDING = {torch.float32: 5e-7, torch.float16: 5e-4, torch.bfloat16: 4e-3}
-
-
-def inputs(
-    tokens: int, kind: str = "none", heads: int = 2, size: int = 16, hashes: tuple[int, int] = (5, 4), batch: int = 3
-) -> tuple[torch.Tensor, ...]:
-    rows = random_rows((batch, tokens, heads * size), seed=tokens + size)
-    (projection,) = random_rows((heads, size, hashes[0] * hashes[1]), seed=tokens, count=1, size=1.0)
-    return (*rows, token_mask(kind, batch, tokens), projection)
-
-
-def arguments(tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> c_abi.LshCumulation:
-    *rows, mask, projection = tensors
-    sizes = (*rows[0].shape, projection.shape[0], *hashes, DTYPES[projection.dtype])
-    return c_abi.LshCumulation(*sizes, *map(Rows.of, rows), Rows(), pointer(mask), pointer(projection))
 
 
 def call(
     kernels: ctypes.CDLL, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int] = (5, 4), parallel=None
 ) -> torch.Tensor:
     return run_into_guarded(kernels, arguments(tensors, hashes), tensors[0], parallel)
-
-
-def check(output: torch.Tensor, tensors: tuple[torch.Tensor, ...], hashes: tuple[int, int]) -> SampledCheck:
-    query, key, value, mask, projection = (t.double().numpy() if t.is_floating_point() else t.numpy() for t in tensors)
-    assert output.isfinite().all()
-    assert (output[tensors[3] == 0] == 0).all()
-    sizes = (tensors[4].shape[0], hashes[0])
-    found = check_node(Hashed.of_node(query, key, value, mask, projection, sizes), output.double().numpy())
-    assert found.relative_l2 <= ROUNDING[output.dtype]
-    return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,9 +71,8 @@ def test_full_size_hashes(kernels: ctypes.CDLL) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_of_few_bits_agree_with_the_reference(kernels: ctypes.CDLL, dtype: torch.dtype) -> None:
-    """Projections are exact in every type, zeros among them: a zero is not above zero."""
     for tokens, kind in itertools.product(LENGTHS, MASKS):
-        tensors = cast(tuple((t * 2).round() / 2 if t.is_floating_point() else t for t in inputs(tokens, kind)), dtype)
+        tensors = cast(of_few_bits(inputs(tokens, kind)), dtype)
         check_policy(OP, call(kernels, tensors), tensors, {"num_heads": 2, "num_hash": 5, "hash_code_len": 4})
 
 

@@ -22,6 +22,7 @@ import pytest
 from conftest import ROOT
 
 from lat_export import native
+from lat_export.ops import OPS
 
 HOST = ROOT / "tests" / "native" / "tensorrt_host"
 REGISTRY = HOST / "registry.py"
@@ -33,6 +34,7 @@ NO_HEADERS = (
     "its SDK, of a container with it, or of NVIDIA's public repository"
 )
 EXPORTED = {"getCreators", "setLoggerFinder"}
+PLUGINS = sorted(op.name for op in OPS.values() if (ROOT / "plugins" / op.stem / "tensorrt_plugin.cpp").is_file())
 
 
 def output_of(*command: str | Path) -> str:
@@ -103,7 +105,7 @@ def registry(library: Path) -> dict[str, object]:
 def test_host_drives_every_method_with_sanitizers(headers: Path | None, tmp_path: Path) -> None:
     folder = build_host(headers, tmp_path, "address,undefined")
     said = output_of(folder / "tensorrt_host", folder / RECORDING, "recording")
-    for name in ("BandedWindowAttention", "GlobalTokenAttention"):
+    for name in PLUGINS:
         assert f"lat::{name}: every step but the GPU's" in said
 
 
@@ -137,10 +139,14 @@ def test_neither_tensorrt_nor_cuda_is_linked(library: Path) -> None:
 
 
 def test_registry_lists_every_op(registry: dict[str, object]) -> None:
-    assert registry["listed"] == [["BandedWindowAttention", "1", "lat"], ["GlobalTokenAttention", "1", "lat"]]
+    assert registry["listed"] == [[name, "1", "lat"] for name in PLUGINS]
     assert registry["fields"] == {
         "BandedWindowAttention": [["num_heads", "INT32"], ["window", "INT32"], ["scale", "FLOAT32"]],
+        "BernoulliExpectation": [["num_heads", "INT32"], ["hash_code_len", "INT32"]],
+        "FullAttention": [["num_heads", "INT32"]],
         "GlobalTokenAttention": [["num_heads", "INT32"], ["scale", "FLOAT32"]],
+        "LshCumulation": [["num_heads", "INT32"], ["num_hash", "INT32"], ["hash_code_len", "INT32"]],
+        "NystromAttention": [["num_heads", "INT32"], ["num_landmarks", "INT32"], ["per_head_init", "INT32"]],
     }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from lat_export.cli.options import FOLDER, PRECISIONS, TARGET_NAMES, NamesType, RangeType
 from lat_export.cli.output import print_json, show_report
-from lat_export.console import print_bundle, print_report, tell
+from lat_export.console import print_bundle, print_dry_run, print_report, tell
+from lat_export.errors import EXIT_CHECK_FAILED
 from lat_export.tasks import TASKS
 from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options
 
@@ -17,7 +20,7 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 @click.argument("model")
 @click.option("--task", type=click.Choice(list(TASKS)), help="Left out, it is read from the checkpoint.")
 @click.option("--to", "target", required=True, type=click.Choice(TARGET_NAMES), help="What to make.")
-@click.option("--out", required=True, type=FOLDER, help="Folder of the bundle; it appears whole or not at all.")
+@click.option("--out", type=FOLDER, help="Folder of the bundle; it appears whole or not at all.")
 @click.option("--batch", type=RangeType(), help="Batch sizes of an engine.  [default: 1:1:8]")
 @click.option("--seq", "sequence", type=RangeType(), help="Lengths in tokens.  [default: 1:512:all positions]")
 @click.option("--choices", type=RangeType(), help="Choices, for multiple-choice.  [default: 1:2:4]")
@@ -44,12 +47,16 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
 )
 @click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
 @click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
+@click.option("--kit", is_flag=True, help="With --to trt: a folder that builds the engine where TensorRT is, not here.")
 @click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
 @click.option("--no-validate", is_flag=True, help="Skip the comparison with PyTorch.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--dry-run", is_flag=True, help="Tell whether an engine would build, and write nothing; see above.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest and the report as JSON.")
 def model(
     model: str,
+    out: Path | None,
+    dry_run: bool,
     no_validate: bool,
     as_json: bool,
     semantics: str,
@@ -59,14 +66,25 @@ def model(
 ) -> None:
     """Export MODEL, a folder written by save_pretrained or a hub id, to a bundle.
 
+    With --dry-run, for trt and trt-rtx: tell, node by node, whether the engine would build; it needs neither TensorRT
+    nor a GPU. MODEL may then also be a bundle or an ONNX file, and --out is left out. Exit code 1: it would not.
+
     \b
     lat-export model ./checkpoint --to onnx --out ./bundle
     lat-export model ./checkpoint --to trt-rtx --seq 1:512:4096 --out ./bundle
+    lat-export model ./checkpoint --to trt --seq 1:512:4096 --dry-run
+    lat-export model ./checkpoint --to trt --kit --out ./kit
     """
+    options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
+    if dry_run:
+        # Nothing is written there.
+        _dry_run(ModelSpec(model=model, out=out or Path(), options=options, **arguments), as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'. Only a --dry-run goes without.")
     from lat_export.pipeline import ParityLostError, export
 
-    options = Options(semantics=semantics, hash_seed=hash_seed, num_hash=num_hash)
-    spec = ModelSpec(model=model, validate=not no_validate, options=options, **arguments)
+    spec = ModelSpec(model=model, out=out, validate=not no_validate, options=options, **arguments)
     try:
         exported = export(spec, tell)
     except ParityLostError as error:
@@ -81,3 +99,17 @@ def model(
         print_report(exported.report)
     else:
         tell("not validated: --no-validate")
+    if spec.kit:
+        tell(f"next, on the machine with TensorRT: copy {spec.out} there and run its build.sh")
+
+
+def _dry_run(spec: ModelSpec, as_json: bool) -> None:
+    from lat_export.dry_run import dry_run
+
+    found = dry_run(spec, tell)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_dry_run(found)
+    if not found.works:
+        sys.exit(EXIT_CHECK_FAILED)

@@ -1,5 +1,6 @@
 """How results look in a terminal."""
 
+from lat_export.console.dry_runs import print_dry_run
 from lat_export.console.facts import (
     describe_forms,
     print_answer,
@@ -19,6 +20,7 @@ __all__ = [
     "print_answer",
     "print_bench",
     "print_bundle",
+    "print_dry_run",
     "print_error",
     "print_findings",
     "print_lat_nodes",

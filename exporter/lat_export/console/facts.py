@@ -34,7 +34,7 @@ def print_bundle(bundle: Bundle) -> None:
         f"{manifest['target']}, {manifest['precision']}",
         table(
             ("file", "size", "role"),
-            ((name, size(entry["bytes"]), entry["role"]) for name, entry in manifest["files"].items()),
+            _files(manifest["files"]),
             ("size",),
         ),
     )
@@ -43,7 +43,20 @@ def print_bundle(bundle: Bundle) -> None:
     if sizes:
         ranges = ", ".join(f"{dim} {text}" for dim, text in sizes.items())
         bound = manifest["plan"]["max_global"]
-        out(f"engine built for: {ranges}" + (f", at most {bound} global tokens a row" if bound is not None else ""))
+        engine = "engine to build for" if manifest.get("kit") else "engine built for"
+        out(f"{engine}: {ranges}" + (f", at most {bound} global tokens a row" if bound is not None else ""))
+
+
+def _files(files: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Name, size and role of every file; of a kit's folders of sources only the sums."""
+    sums: dict[str, list[int]] = {}
+    for name, entry in files.items():
+        folder = name.partition("/")[0]
+        if entry["role"] == "kit" and folder != name:
+            sums.setdefault(folder, []).append(entry["bytes"])
+        else:
+            yield name, size(entry["bytes"]), entry["role"]
+    yield from ((f"{folder}/ ({len(sizes)} files)", size(sum(sizes)), "kit") for folder, sizes in sums.items())
 
 
 def describe_forms(forms: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def cuda_library() -> Path:
     Raises:
         MissingError: they are not built; with the reason where there is one.
     """
-    return _optional_library(CUDA_LIBRARY, "the CUDA kernels are missing")
+    return _optional_library(CUDA_LIBRARY, "the CUDA kernels are missing", lambda found: found.cuda)
 
 
 def tensorrt_library() -> Path:
@@ -190,12 +191,13 @@ def tensorrt_library() -> Path:
     Raises:
         MissingError: they are not built; with the reason where there is one.
     """
-    return _optional_library(TENSORRT_LIBRARY, "the TensorRT plugins are missing")
+    return _optional_library(TENSORRT_LIBRARY, "the TensorRT plugins are missing", lambda found: found.tensorrt)
 
 
-def _optional_library(name: str, what: str) -> Path:
+def _optional_library(name: str, what: str, ops: Callable[[Plugins], tuple[str, ...]]) -> Path:
+    """`ops`: those that the contents list for it; a file of which they list none is of an earlier build."""
     found = plugins()
-    if found and (found.folder / name).is_file():
+    if found and ops(found) and (found.folder / name).is_file():
         return found.folder / name
     why = found.left_out.get(name.removesuffix(".so")) if found else None
     raise MissingError(what, got=why or _nothing_found(name), hint=CUDA_ADVICE)

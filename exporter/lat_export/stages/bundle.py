@@ -79,11 +79,12 @@ def write_bundle(
     if report is not None:
         write_json(folder / REPORT_FILE, report)
         write_page(folder / REPORT_PAGE, report)
-    roles = {**ROLES, **({built.file: "engine"} if built.file else {})}
+    roles = {**ROLES, **({built.file: "engine"} if built.file else {}), **built.roles}
     manifest = {
         "schema": SCHEMA_VERSION,
         "lat_export": __version__,
         "target": target.name,
+        "kit": target.is_kit,
         "precision": graph.precision,
         "computed_in": graph.computed_in,
         "semantics": checkpoint.options.semantics,

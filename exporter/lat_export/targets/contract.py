@@ -58,6 +58,7 @@ class Built:
         forms: for each `lat` node by name, what runs it: `BODY`, `NATIVE` or `PLUGIN` of `lat_export.types`.
         details: versions and figures of the build, for the manifest.
         warnings: what the builder said that the user should know.
+        roles: for the manifest, by file, of files that only this target has; the artifact is the "engine".
     """
 
     file: str | None
@@ -65,6 +66,7 @@ class Built:
     forms: dict[str, str]
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,14 @@ class Target(ABC):
         title: as people write it.
         fallback: the target to take where this one is missing, if any.
         has_profile: the artifact holds only for the sizes of its plan.
+        is_kit: it builds no artifact here: what it writes does, on another machine.
     """
 
     name: str
     title: str
     fallback: str | None = None
     has_profile: bool = False
+    is_kit: bool = False
 
     def missing(self) -> str | None:
         """What is missing on this machine and how to get it, in one sentence; None where the target can build."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,28 +21,49 @@ def lat_nodes(model: Path) -> dict[str, str]:
     return {str(node.name): node.op_type for node in graph if node.domain == DOMAIN}
 
 
-def with_static_bounds(model: Path, lowered: Path, bounds: StaticBounds, *, inlined: bool = False) -> Path:
+def with_static_bounds(
+    model: Path, lowered: Path, bounds: StaticBounds, *, inlined: bool = False, shares_weights: bool = False
+) -> Path:
     """Write `model` to `lowered` with function bodies whose shapes hang on `bounds` instead of on data.
 
     Args:
         inlined: put the bodies in place of their nodes and share what is alike, for a target without plugins.
+        shares_weights: weights that `model` has in a file beside it stay there; `lowered` must lie beside it too.
     """
+    import onnx_ir as ir
+
+    program = bounded(model, bounds)
+    if inlined:
+        inline(program)
+    if shares_weights:
+        ir.save(program, lowered)
+    else:
+        save(program, lowered)
+    return lowered
+
+
+def bounded(model: Path, bounds: StaticBounds) -> onnx_ir.Model:
+    """`model` with function bodies whose shapes hang on `bounds`."""
     import onnx_ir as ir
 
     program = ir.load(model)
     for identifier in list(program.functions):
         domain, name, _ = identifier
-        if domain == DOMAIN:
+        if domain == DOMAIN and name in OPS:
             program.functions[identifier] = OPS[name].function(bounds)
-    if inlined:
-        _inline(program)
-    save(program, lowered)
-    return lowered
+    return program
 
 
-def _inline(program: onnx_ir.Model) -> None:
-    """Bodies in place of nodes; masks, indices and shapes that layers have in common are computed once."""
+def inline(program: onnx_ir.Model, kept: Collection[str] = ()) -> None:
+    """Bodies in place of nodes; masks, indices and shapes that layers have in common are computed once.
+
+    Args:
+        kept: `lat` ops whose nodes stay.
+    """
     from onnx_ir.passes import Sequential
     from onnx_ir.passes.common import CommonSubexpressionEliminationPass, InlinePass, RemoveUnusedNodesPass
 
+    for domain, name, overload in list(program.functions):
+        if domain == DOMAIN and name in kept:
+            del program.functions[domain, name, overload]
     Sequential(InlinePass(), CommonSubexpressionEliminationPass(), RemoveUnusedNodesPass())(program)

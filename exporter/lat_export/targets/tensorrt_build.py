@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,8 @@ from typing import Any
 UNUSABLE_PROFILE = "not self-consistent"
 # The first: nodes of a function body carry one name in every layer. The second: inputs are int64 by our own signature.
 HARMLESS_WARNINGS = ("already exists, the output tensors of this new instance", "has Int64 binding")
+# As in "Total Activation Memory: 1234 bytes".
+MEMORY = re.compile(r"\b((?:Total|Max) [A-Z][A-Za-z ]*Memory): (\d+)")
 
 
 def build(request: dict[str, Any]) -> dict[str, Any]:
@@ -27,12 +30,13 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
         request: "module" (tensorrt or tensorrt_rtx), "model", "engine" (paths), "profile" ({input: [min, opt, max]},
             each a list of sizes), "plugins" (library paths, TensorRT only).
     Returns:
-        "errors" (empty where the engine was written), "warnings", "checked", "inputs", "outputs", "plugin_nodes",
+        "errors" (empty where the engine was written), "warnings", "memory" (bytes, by the names that the builder logs),
+        "checked", "inputs", "outputs", "plugin_nodes",
         "version".
     """
     trt = importlib.import_module(request["module"])
     log = _logger(trt)
-    answer: dict[str, Any] = {"version": trt.__version__, "errors": [], "warnings": log.warnings}
+    answer: dict[str, Any] = {"version": trt.__version__, "errors": [], "warnings": log.warnings, "memory": log.memory}
     builder = trt.Builder(log)
     for library in request["plugins"]:
         builder.get_plugin_registry().load_library(library)
@@ -58,7 +62,10 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     if unusable:
         answer["errors"] = unusable
         return answer
-    answer["checked"] = _check(trt, trt.Runtime(log), engine)
+    runtime = trt.Runtime(log)
+    for library in request["plugins"]:  # its registry is not the builder's
+        runtime.get_plugin_registry().load_library(library)
+    answer["checked"] = _check(trt, runtime, engine)
     log.errors.clear()  # what deserialising says of a missing GPU is told by "checked"
     Path(request["engine"]).write_bytes(engine)
     answer["inputs"] = [_tensor(network.get_input(index)) for index in range(network.num_inputs)]
@@ -88,8 +95,10 @@ def _logger(trt: ModuleType) -> Any:
             super().__init__()
             self.warnings: list[str] = []
             self.errors: list[str] = []
+            self.memory: dict[str, int] = {}
 
         def log(self, severity: Any, message: str) -> None:
+            self.memory.update((name, int(size)) for name, size in MEMORY.findall(message))
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
             elif severity == trt.ILogger.WARNING and not any(part in message for part in HARMLESS_WARNINGS):

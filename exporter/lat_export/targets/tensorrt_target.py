@@ -22,7 +22,7 @@ from lat_export.targets.contract import PORTABLE_MODEL, BuildPlan, Built, Runner
 from lat_export.targets.lowering import lat_nodes, with_static_bounds
 from lat_export.targets.onnx import portable_subject
 from lat_export.targets.onnxruntime_session import open_runner
-from lat_export.types import BODY, PLUGIN, Signature
+from lat_export.types import BODY, PLUGIN, Signature, TensorSpec
 
 MOST_GLOBALS = 3840
 
@@ -64,6 +64,14 @@ class TensorRTTarget(Target):
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def lower(self, portable: Path, scratch: Path, plan: BuildPlan) -> Path:
+        lowered = scratch / f"{self.name}.onnx"
+        return with_static_bounds(portable, lowered, self.bounds(plan), inlined=not self.has_plugins)
+
+    def bounds(self, plan: BuildPlan) -> StaticBounds:
+        """
+        Raises:
+            InputError: more global tokens than the library can find.
+        """
         if plan.max_global is not None and plan.max_global > MOST_GLOBALS:
             raise InputError(
                 f"{self.title} finds at most {MOST_GLOBALS} global tokens in a row (the limit of its TopK)",
@@ -71,22 +79,11 @@ class TensorRTTarget(Target):
                 expected=f"at most {MOST_GLOBALS}",
                 where={"stage": "lower"},
             )
-        lowered = scratch / f"{self.name}.onnx"
-        bounds = StaticBounds(max_global=plan.max_global)
-        return with_static_bounds(portable, lowered, bounds, inlined=not self.has_plugins)
+        return StaticBounds(max_global=plan.max_global)
 
     def build(self, lowered: Path, folder: Path, signature: Signature, plan: BuildPlan) -> Built:
-        engine = folder / self.engine_file
-        request = {
-            "module": self.module,
-            "model": str(lowered),
-            "engine": str(engine),
-            "answer": str(lowered.with_suffix(".answer.json")),
-            "profile": _profile(signature, plan),
-            "plugins": [],
-        }
         started = time.perf_counter()
-        answer = _build_in_child(self.title, request)
+        answer = self.build_engine(lowered, folder / self.engine_file, signature.inputs, plan)
         nodes = lat_nodes(folder / PORTABLE_MODEL)
         plugin_nodes = set(answer["plugin_nodes"])
         return Built(
@@ -103,6 +100,26 @@ class TensorRTTarget(Target):
             },
             tuple(answer["warnings"]),
         )
+
+    def build_engine(
+        self, lowered: Path, engine: Path, inputs: tuple[TensorSpec, ...], plan: BuildPlan
+    ) -> dict[str, Any]:
+        """Write `engine`, in a process of its own.
+
+        Returns:
+            The answer of `tensorrt_build.build`, without errors.
+        Raises:
+            InputError: the library does not take the graph, or crashed on it.
+        """
+        request = {
+            "module": self.module,
+            "model": str(lowered),
+            "engine": str(engine),
+            "answer": str(lowered.with_suffix(".answer.json")),
+            "profile": profile_of(inputs, plan),
+            "plugins": [],
+        }
+        return _build_in_child(self.title, request)
 
     def subjects(self, folder: Path, signature: Signature, plan: BuildPlan, scratch: Path) -> list[Subject]:
         lowered = self.lower(folder / PORTABLE_MODEL, scratch, plan)
@@ -129,14 +146,14 @@ class TensorRTTarget(Target):
         ]
 
 
-def _profile(signature: Signature, plan: BuildPlan) -> dict[str, list[list[int]]]:
+def profile_of(inputs: tuple[TensorSpec, ...], plan: BuildPlan) -> dict[str, list[list[int]]]:
     """Smallest, usual and largest shape of every input."""
     return {
         spec.name: [
             [getattr(plan.sizes[dim], bound) if isinstance(dim, str) else dim for dim in spec.dims]
             for bound in ("min", "opt", "max")
         ]
-        for spec in signature.inputs
+        for spec in inputs
     }
 
 

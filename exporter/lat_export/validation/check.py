@@ -87,7 +87,7 @@ def check_subject(
     figures: list[CaseFigures] = []
     digests: dict[int, str] = {}
     started = told = time.perf_counter()
-    usual = _usual_sizes(goldens)
+    usual = usual_sizes(goldens)
     try:
         with subject.open() as run:
             for index, golden in enumerate(goldens):
@@ -206,7 +206,7 @@ def _rows_of_a_crash(golden: GoldenCase, signature: Signature, judge: Judge, err
     ]
 
 
-def _usual_sizes(goldens: Iterable[GoldenCase]) -> dict[str, float]:
+def usual_sizes(goldens: Iterable[GoldenCase]) -> dict[str, float]:
     """Root mean square of every output's numbers over all cases, by name."""
     squares: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -217,7 +217,7 @@ def _usual_sizes(goldens: Iterable[GoldenCase]) -> dict[str, float]:
     return {name: (squares[name] / max(1, counts[name])) ** 0.5 for name in squares}
 
 
-def _usual_norm(reference: np.ndarray[Any, Any], usual_size: float) -> float:
+def usual_norm(reference: np.ndarray[Any, Any], usual_size: float) -> float:
     """Of an output of a few numbers; 0 for others, which are measured by their own norm."""
     return usual_size * reference.size**0.5 if reference.size <= FEW_NUMBERS else 0.0
 
@@ -230,6 +230,14 @@ def _figures(golden: GoldenCase, outputs: Arrays, signature: Signature) -> list[
     return [CaseFigures(golden.case.name, found)] if found else []
 
 
+def tolerance_of(golden: GoldenCase, name: str, judge: Judge) -> tuple[float, str]:
+    """The largest relative L2 error of an output of a case that passes; and a remark, where the table is not all."""
+    tolerance = judge.tolerances.find(judge.target, judge.precision, judge.ops, name).relative_l2
+    if golden.noise.get(name, 0.0) > tolerance:
+        return FLIP_MARGIN * golden.noise[name], "hash codes may flip"
+    return tolerance, ""
+
+
 def _row(
     golden: GoldenCase,
     name: str,
@@ -238,12 +246,9 @@ def _row(
     judge: Judge,
     usual: dict[str, float],
 ) -> Row:
-    tolerance = judge.tolerances.find(judge.target, judge.precision, judge.ops, name).relative_l2
-    remark = ""
-    if golden.noise.get(name, 0.0) > tolerance:
-        tolerance, remark = FLIP_MARGIN * golden.noise[name], "hash codes may flip"
+    tolerance, remark = tolerance_of(golden, name, judge)
     found, problem = _difference(golden, name, output, signature, judge, usual)
-    if not problem and _norm(golden.outputs[name]) < _usual_norm(golden.outputs[name], usual[name]):
+    if not problem and _norm(golden.outputs[name]) < usual_norm(golden.outputs[name], usual[name]):
         remark = remark or "against the usual norm of this output"
     return Row(
         case=golden.case.name,
@@ -276,7 +281,7 @@ def _difference(
     if nan or inf:
         return not_comparable(nan, inf), "NaN or Inf"
     kept = take_rows({name: output}, golden.rows, signature)[name]
-    return difference(kept, reference, _usual_norm(reference, usual[name])), ""
+    return difference(kept, reference, usual_norm(reference, usual[name])), ""
 
 
 def _norm(array: np.ndarray[Any, Any]) -> float:

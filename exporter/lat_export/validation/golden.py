@@ -54,7 +54,7 @@ def kept_rows(
     """Positions to keep where the token-level outputs are over `kept_bytes` together; None to keep all."""
     import numpy as np
 
-    axes = _sequence_axes(signature)
+    axes = sequence_axes(signature)
     total = sum(outputs[name].nbytes for name in axes)
     if total <= kept_bytes:
         return None
@@ -64,7 +64,7 @@ def kept_rows(
     return np.unique(np.linspace(0, tokens - 1, count).round().astype(np.int64))
 
 
-def _sequence_axes(signature: Signature) -> dict[str, int]:
+def sequence_axes(signature: Signature) -> dict[str, int]:
     """The first axis of every token-level output that counts tokens."""
     return {spec.name: spec.dims.index("sequence") for spec in signature.outputs if "sequence" in spec.dims[1:]}
 
@@ -75,17 +75,22 @@ def take_rows(
     """The outputs with only the kept rows of those that have a sequence axis."""
     if rows is None:
         return outputs
-    axes = _sequence_axes(signature)
+    axes = sequence_axes(signature)
     return {name: array.take(rows, axes[name]) if name in axes else array for name, array in outputs.items()}
 
 
 def whole_shape(golden: GoldenCase, name: str, signature: Signature) -> tuple[int, ...]:
     """Shape of an output with all its rows, those that the golden does not keep included."""
     shape = list(golden.outputs[name].shape)
-    axes = _sequence_axes(signature)
+    axes = sequence_axes(signature)
     if golden.rows is not None and name in axes:
         shape[axes[name]] = golden.case.tokens
     return tuple(shape)
+
+
+def case_prefix(index: int) -> str:
+    """Of the tensors of a case: PREFIX.inputs.NAME, PREFIX.outputs.NAME and, where only some are kept, PREFIX.rows."""
+    return f"{index:03d}"
 
 
 def is_golden(folder: Path) -> bool:
@@ -116,7 +121,7 @@ class GoldenWriter:
     def add(self, golden: GoldenCase) -> None:
         import numpy as np
 
-        prefix = f"{len(self._cases):03d}"
+        prefix = case_prefix(len(self._cases))
         for group in ("inputs", "outputs"):
             for name, array in getattr(golden, group).items():
                 self._tensors[f"{prefix}.{group}.{name}"] = np.ascontiguousarray(array)
@@ -238,9 +243,10 @@ class Golden:
                 for name in names:
                     prefix, _, rest = name.partition(".")
                     group, _, tensor = rest.partition(".")
-                    if prefix == f"{index:03d}" and group in groups:
+                    if prefix == case_prefix(index) and group in groups:
                         groups[group][tensor] = tensors.get_tensor(name)
-                rows = tensors.get_tensor(f"{index:03d}.rows") if f"{index:03d}.rows" in names else None
+                kept = f"{case_prefix(index)}.rows"
+                rows = tensors.get_tensor(kept) if kept in names else None
                 yield GoldenCase(
                     Case(**row["case"]),
                     groups["inputs"],

@@ -13,6 +13,12 @@ namespace lat {
 
 inline float exp2_fast(float x) { return std::exp2(x); }
 
+inline float sqrt_fast(float x) { return std::sqrt(x); }
+inline float saturated_multiply_add(float a, float b, float c) {
+  const float sum = std::fma(a, b, c);
+  return sum > 0.0f ? (sum < 1.0f ? sum : 1.0f) : 0.0f;
+}
+
 inline uint32_t shared_address(const void* at) {
   return static_cast<uint32_t>(static_cast<const unsigned char*>(at) - on_host::shared_memory());
 }
@@ -37,6 +43,11 @@ inline void load_matrices_on_host(uint32_t (&to)[4], uint32_t row, bool transpos
 
 inline void load_matrices(uint32_t (&to)[4], uint32_t row) { load_matrices_on_host(to, row, false); }
 inline void load_matrices_transposed(uint32_t (&to)[4], uint32_t row) { load_matrices_on_host(to, row, true); }
+
+inline void store_shared(uint32_t to, const float4& numbers) {
+  if (to % 16 != 0 || to + 16 > on_host::Device::get().shared.size()) std::abort();
+  std::memcpy(on_host::shared_memory() + to, &numbers, 16);
+}
 
 template <class Element>
 inline float half_of(uint32_t word, int i) {

@@ -5,10 +5,20 @@
 
 namespace lat {
 
+// As if a device were small.
+constexpr int64_t kBlocksThatFill = 2;
+
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), int64_t blocks, int threads, int shared_bytes, cudaStream_t,
+void launch(const char* step, void (*kernel)(Parameters...), int64_t blocks, int threads, int shared_bytes, cudaStream_t,
             lat_status& status, Arguments&&... arguments) {
   if (status.code != LAT_OK) return;
+  int most = 0;
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+  if (threads > 1024 || shared_bytes > most) {
+    std::fprintf(stderr, "%s: %d threads and %d bytes of shared memory, more than this device has\n", step, threads,
+                 shared_bytes);
+    std::abort();
+  }
   on_host::Device& device = on_host::Device::get();
   device.kernel = [&] { kernel(arguments...); };
   for (int64_t block = 0; block < blocks; ++block) {

@@ -1,8 +1,10 @@
-// Plays TensorRT to a plugin library: create, types, shapes, formats, configure, workspace, attach, shape change,
-// enqueue, serialise, recreate, and every refusal.
+// Plays TensorRT to a plugin library: create, types, shapes, formats,
+// configure, workspace, attach, shape change, enqueue, serialise, recreate, and
+// every refusal.
 //
-//     tensorrt_host LIBRARY recording    with the recording test doubles: every argument that reaches a kernel
-//     tensorrt_host LIBRARY kernels      with the real kernels: on a GPU their outputs, where there is one
+//     tensorrt_host LIBRARY recording    with the recording test doubles: every
+//     argument that reaches a kernel tensorrt_host LIBRARY kernels      with
+//     the real kernels: on a GPU their outputs, where there is one
 #include "host.h"
 
 #include <dlfcn.h>
@@ -11,8 +13,12 @@
 #include <functional>
 
 #include "banded_window_attention/kernel.h"
+#include "bernoulli_expectation/kernel.h"
 #include "common/contract.h"
+#include "full_attention/kernel.h"
 #include "global_token_attention/kernel.h"
+#include "lsh_cumulation/kernel.h"
+#include "nystrom_attention/kernel.h"
 #include "recording.h"
 
 namespace playing {
@@ -21,17 +27,20 @@ namespace {
 Logger logger;
 }
 
-std::vector<std::string>& logged() { return logger.errors; }
+std::vector<std::string> &logged() { return logger.errors; }
 
 namespace {
 
-constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
+constexpr DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF,
+                               DataType::kBF16};
 
-// Exactly one error was logged since the last look, and it has every one of these words.
-void expect_error(const std::vector<std::string>& words) {
+// Exactly one error was logged since the last look, and it has every one of
+// these words.
+void expect_error(const std::vector<std::string> &words) {
   EXPECT(logged().size() == 1);
-  for (const std::string& word : words) {
-    if (logged()[0].find(word) == std::string::npos) std::fprintf(stderr, "no \"%s\" in the message\n", word.c_str());
+  for (const std::string &word : words) {
+    if (logged()[0].find(word) == std::string::npos)
+      std::fprintf(stderr, "no \"%s\" in the message\n", word.c_str());
     EXPECT(logged()[0].find(word) != std::string::npos);
   }
   logged().clear();
@@ -43,66 +52,85 @@ struct Bad {
 };
 
 struct OpCase {
-  const char* name;
-  const char* entry;
+  const char *name;
+  const char *entry;
   Fields fields;
   std::vector<Input> inputs;
-  std::vector<std::pair<const char*, PluginFieldType>> field_names;
+  std::vector<std::pair<const char *, PluginFieldType>> field_names;
   std::vector<Bad> bad_fields;
   // The kernel's arguments for B=2, N=37, E=96 and these inputs and output.
-  std::function<void(const unsigned char* args, DataType type, const std::vector<const void*>& inputs, void* output)>
+  std::function<void(const unsigned char *args, DataType type,
+                     const std::vector<const void *> &inputs, void *output)>
       check_args;
+  // In what is said of E = 97.
+  std::vector<std::string> odd_width = {"E=97", "num_heads=3"};
 };
 
-const Letters kLeast = {{'B', 1}, {'N', 1}, {'E', 96}};
-const Letters kCommon = {{'B', 2}, {'N', 37}, {'E', 96}};
-const Letters kMost = {{'B', 4}, {'N', 128}, {'E', 96}};
+// H and K of weights; h, d, p: H, E/H and R*T of LshCumulation.
+Letters letters(int64_t batch, int64_t tokens) {
+  return {{'B', batch}, {'N', tokens}, {'E', 96}, {'H', 3},
+          {'K', 5},     {'h', 3},      {'d', 32}, {'p', 20}};
+}
+
+const Letters kLeast = letters(1, 1), kCommon = letters(2, 37),
+              kMost = letters(4, 128);
 
 Letters with(Letters sizes, char letter, int64_t size) {
   sizes[letter] = size;
   return sizes;
 }
 
-Made make(IPluginCreatorV3One& creator, const Fields& fields, TensorRTPhase phase = TensorRTPhase::kBUILD) {
+Made make(IPluginCreatorV3One &creator, const Fields &fields,
+          TensorRTPhase phase = TensorRTPhase::kBUILD) {
   const PluginFieldCollection collection = fields.collection();
   return Made(creator.createPlugin("layer 3", &collection, phase));
 }
 
 int32_t dtype_of(DataType type) {
-  return type == DataType::kFLOAT ? LAT_FLOAT32 : type == DataType::kHALF ? LAT_FLOAT16 : LAT_BFLOAT16;
+  return type == DataType::kFLOAT  ? LAT_FLOAT32
+         : type == DataType::kHALF ? LAT_FLOAT16
+                                   : LAT_BFLOAT16;
 }
 
-void check_creator(IPluginCreatorV3One& creator, const OpCase& op) {
+void check_creator(IPluginCreatorV3One &creator, const OpCase &op) {
   EXPECT(std::string(creator.getPluginName()) == op.name);
   EXPECT(std::string(creator.getPluginNamespace()) == "lat");
   EXPECT(std::string(creator.getPluginVersion()) == "1");
-  const PluginFieldCollection* names = creator.getFieldNames();
+  const PluginFieldCollection *names = creator.getFieldNames();
   EXPECT(names->nbFields == static_cast<int32_t>(op.field_names.size()));
   for (int32_t at = 0; at < names->nbFields; ++at) {
     EXPECT(std::string(names->fields[at].name) == op.field_names[at].first);
     EXPECT(names->fields[at].type == op.field_names[at].second);
   }
 
-  EXPECT(!Made(creator.createPlugin("layer 3", nullptr, TensorRTPhase::kBUILD)).plugin);
+  EXPECT(!Made(creator.createPlugin("layer 3", nullptr, TensorRTPhase::kBUILD))
+              .plugin);
   expect_error({op.name, "no fields"});
-  for (const Bad& bad : op.bad_fields) {
+  for (const Bad &bad : op.bad_fields) {
     EXPECT(!make(creator, bad.fields).plugin);
     std::vector<std::string> words = bad.words;
     words.push_back(std::string("lat::") + op.name + " (layer 3)");
     expect_error(words);
   }
   Fields with_names = op.fields;
-  EXPECT(make(creator, with_names.add("plugin_namespace", "lat").add("plugin_version", "1")).plugin);
+  EXPECT(
+      make(creator,
+           with_names.add("plugin_namespace", "lat").add("plugin_version", "1"))
+          .plugin);
   EXPECT(logged().empty());
 }
 
-void check_faces(const Made& made, const OpCase& op) {
+void check_faces(const Made &made, const OpCase &op) {
   EXPECT(made.plugin && made.core && made.build && made.runtime);
   EXPECT(std::string(made.plugin->getInterfaceInfo().kind) == "PLUGIN");
-  EXPECT(std::string(made.core->getInterfaceInfo().kind) == "PLUGIN_V3ONE_CORE");
-  EXPECT(std::string(made.build->getInterfaceInfo().kind) == "PLUGIN_V3ONE_BUILD");
-  EXPECT(std::string(made.runtime->getInterfaceInfo().kind) == "PLUGIN_V3ONE_RUNTIME");
-  EXPECT(made.plugin->getCapabilityInterface(static_cast<PluginCapabilityType>(7)) == nullptr);
+  EXPECT(std::string(made.core->getInterfaceInfo().kind) ==
+         "PLUGIN_V3ONE_CORE");
+  EXPECT(std::string(made.build->getInterfaceInfo().kind) ==
+         "PLUGIN_V3ONE_BUILD");
+  EXPECT(std::string(made.runtime->getInterfaceInfo().kind) ==
+         "PLUGIN_V3ONE_RUNTIME");
+  EXPECT(made.plugin->getCapabilityInterface(
+             static_cast<PluginCapabilityType>(7)) == nullptr);
   EXPECT(std::string(made.core->getPluginName()) == op.name);
   EXPECT(std::string(made.core->getPluginNamespace()) == "lat");
   EXPECT(std::string(made.core->getPluginVersion()) == "1");
@@ -110,51 +138,65 @@ void check_faces(const Made& made, const OpCase& op) {
   EXPECT(made.build->getNbTactics() == 0);
 }
 
-void check_types(const Made& made, const OpCase& op) {
+void check_types(const Made &made, const OpCase &op) {
   const auto count = static_cast<int32_t>(op.inputs.size());
   for (DataType type : kTypes) {
     std::vector<DataType> types;
-    for (const Input& input : op.inputs) types.push_back(input.mask ? DataType::kINT32 : type);
+    for (const Input &input : op.inputs)
+      types.push_back(input.mask ? DataType::kINT32 : type);
     DataType output = DataType::kINT8;
-    EXPECT(made.build->getOutputDataTypes(&output, 1, types.data(), count) == 0);
+    EXPECT(made.build->getOutputDataTypes(&output, 1, types.data(), count) ==
+           0);
     EXPECT(output == type);
-    EXPECT(made.build->getOutputDataTypes(&output, 1, types.data(), count - 1) != 0);
+    EXPECT(made.build->getOutputDataTypes(&output, 1, types.data(),
+                                          count - 1) != 0);
     expect_error({op.inputs[0].name, "expected " + std::to_string(count)});
   }
 }
 
-void check_shapes(const Made& made, const OpCase& op) {
+void check_shapes(const Made &made, const OpCase &op) {
   Expressions builder;
-  const std::map<char, const IDimensionExpr*> letters = {
-      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")}, {'E', builder.number(96)}};
+  const std::map<char, const IDimensionExpr *> letters = {
+      {'B', builder.symbol("batch")}, {'N', builder.symbol("tokens")},
+      {'E', builder.number(96)},      {'H', builder.number(3)},
+      {'K', builder.number(5)},       {'h', builder.number(3)},
+      {'d', builder.number(32)},      {'p', builder.number(20)}};
   const auto count = static_cast<int32_t>(op.inputs.size());
   std::vector<DimsExprs> inputs;
-  for (const Input& input : op.inputs) {
+  for (const Input &input : op.inputs) {
     DimsExprs dims{};
-    for (const char* letter = input.letters; *letter; ++letter) dims.d[dims.nbDims++] = letters.at(*letter);
+    for (const char *letter = input.letters; *letter; ++letter)
+      dims.d[dims.nbDims++] = letters.at(*letter);
     inputs.push_back(dims);
   }
   DimsExprs output{};
-  EXPECT(made.build->getOutputShapes(inputs.data(), count, nullptr, 0, &output, 1, builder) == 0);
+  EXPECT(made.build->getOutputShapes(inputs.data(), count, nullptr, 0, &output,
+                                     1, builder) == 0);
   EXPECT(output.nbDims == 3);
-  EXPECT(static_cast<const Dimension*>(output.d[0])->symbol() == "batch");
-  EXPECT(static_cast<const Dimension*>(output.d[1])->symbol() == "tokens");
+  EXPECT(static_cast<const Dimension *>(output.d[0])->symbol() == "batch");
+  EXPECT(static_cast<const Dimension *>(output.d[1])->symbol() == "tokens");
   EXPECT(output.d[2]->isConstant() && output.d[2]->getConstantValue() == 96);
   EXPECT(logged().empty());
 
-  EXPECT(made.build->getOutputShapes(inputs.data(), count, inputs.data(), 1, &output, 1, builder) != 0);
+  EXPECT(made.build->getOutputShapes(inputs.data(), count, inputs.data(), 1,
+                                     &output, 1, builder) != 0);
   expect_error({"expected " + std::to_string(count)});
   // Another width than the first activation's, in the last input that has one.
   std::size_t last = inputs.size() - 1;
-  while (op.inputs[last].mask) --last;
+  while (std::strchr(op.inputs[last].letters, 'E') == nullptr)
+    --last;
   inputs[last].d[inputs[last].nbDims - 1] = builder.number(95);
-  EXPECT(made.build->getOutputShapes(inputs.data(), count, nullptr, 0, &output, 1, builder) != 0);
+  EXPECT(made.build->getOutputShapes(inputs.data(), count, nullptr, 0, &output,
+                                     1, builder) != 0);
   expect_error({op.inputs[last].name, "95"});
 }
 
-// Walks through every type and format as TensorRT does, position by position; what comes after a position is garbage.
-void walk_formats(const Made& made, const OpCase& op, std::vector<DynamicPluginTensorDesc>& tensors, int32_t position,
-                  std::vector<std::vector<DynamicPluginTensorDesc>>& accepted) {
+// Walks through every type and format as TensorRT does, position by position;
+// what comes after a position is garbage.
+void walk_formats(const Made &made, const OpCase &op,
+                  std::vector<DynamicPluginTensorDesc> &tensors,
+                  int32_t position,
+                  std::vector<std::vector<DynamicPluginTensorDesc>> &accepted) {
   const auto inputs = static_cast<int32_t>(op.inputs.size());
   if (position > inputs) {
     accepted.push_back(tensors);
@@ -162,18 +204,20 @@ void walk_formats(const Made& made, const OpCase& op, std::vector<DynamicPluginT
   }
   for (int32_t type = 0; type < EnumMax<DataType>(); ++type) {
     for (int32_t format = 0; format < EnumMax<TensorFormat>(); ++format) {
-      PluginTensorDesc& desc = tensors[static_cast<std::size_t>(position)].desc;
+      PluginTensorDesc &desc = tensors[static_cast<std::size_t>(position)].desc;
       desc.type = static_cast<DataType>(type);
       desc.format = static_cast<TensorFormat>(format);
-      if (made.build->supportsFormatCombination(position, tensors.data(), inputs, 1))
+      if (made.build->supportsFormatCombination(position, tensors.data(),
+                                                inputs, 1))
         walk_formats(made, op, tensors, position + 1, accepted);
     }
   }
   tensors[static_cast<std::size_t>(position)].desc.type = DataType::kINT8;
-  tensors[static_cast<std::size_t>(position)].desc.format = TensorFormat::kCHW32;
+  tensors[static_cast<std::size_t>(position)].desc.format =
+      TensorFormat::kCHW32;
 }
 
-void check_formats(const Made& made, const OpCase& op) {
+void check_formats(const Made &made, const OpCase &op) {
   std::vector<DynamicPluginTensorDesc> tensors(op.inputs.size() + 1);
   std::vector<std::vector<DynamicPluginTensorDesc>> accepted;
   walk_formats(made, op, tensors, 0, accepted);
@@ -182,70 +226,88 @@ void check_formats(const Made& made, const OpCase& op) {
     for (std::size_t at = 0; at < tensors.size(); ++at) {
       const bool mask = at < op.inputs.size() && op.inputs[at].mask;
       EXPECT(accepted[each][at].desc.format == TensorFormat::kLINEAR);
-      EXPECT(accepted[each][at].desc.type == (mask ? DataType::kINT32 : kTypes[each]));
+      EXPECT(accepted[each][at].desc.type ==
+             (mask ? DataType::kINT32 : kTypes[each]));
     }
   }
   const auto inputs = static_cast<int32_t>(op.inputs.size());
   EXPECT(!made.build->supportsFormatCombination(-1, tensors.data(), inputs, 1));
-  EXPECT(!made.build->supportsFormatCombination(inputs + 1, tensors.data(), inputs, 1));
-  EXPECT(!made.build->supportsFormatCombination(0, tensors.data(), inputs - 1, 1));
+  EXPECT(!made.build->supportsFormatCombination(inputs + 1, tensors.data(),
+                                                inputs, 1));
+  EXPECT(
+      !made.build->supportsFormatCombination(0, tensors.data(), inputs - 1, 1));
   EXPECT(!made.build->supportsFormatCombination(0, tensors.data(), inputs, 2));
 }
 
 struct Profile {
-  Profile(const OpCase& op, DataType type, const Letters& most) {
-    for (const Input& input : op.inputs) {
+  Profile(const OpCase &op, DataType type, const Letters &most) {
+    for (const Input &input : op.inputs) {
       Letters wildcard = kCommon;
       wildcard['B'] = wildcard['N'] = -1;
-      inputs.push_back({{dims_of(input, wildcard), input.mask ? DataType::kINT32 : type, TensorFormat::kLINEAR, 1.0F},
-                        dims_of(input, kLeast),
-                        dims_of(input, most),
-                        dims_of(input, kCommon)});
+      inputs.push_back(
+          {{dims_of(input, wildcard), input.mask ? DataType::kINT32 : type,
+            TensorFormat::kLINEAR, 1.0F},
+           dims_of(input, kLeast),
+           dims_of(input, most),
+           dims_of(input, kCommon)});
     }
-    output = {output_of(kCommon, type), output_of(kLeast, type).dims, output_of(most, type).dims,
-              output_of(kCommon, type).dims};
+    output = {output_of(kCommon, type), output_of(kLeast, type).dims,
+              output_of(most, type).dims, output_of(kCommon, type).dims};
     output.desc.dims.d[0] = output.desc.dims.d[1] = -1;
   }
   std::vector<DynamicPluginTensorDesc> inputs;
   DynamicPluginTensorDesc output{};
 };
 
-std::size_t check_build(const Made& made, const OpCase& op, bool recording) {
+std::size_t check_build(const Made &made, const OpCase &op, bool recording) {
   const auto count = static_cast<int32_t>(op.inputs.size());
   std::size_t largest = 0;
   for (DataType type : kTypes) {
     const Profile profile(op, type, kMost);
-    EXPECT(made.build->configurePlugin(profile.inputs.data(), count, &profile.output, 1) == 0);
-    const std::size_t bytes = made.build->getWorkspaceSize(profile.inputs.data(), count, &profile.output, 1);
+    EXPECT(made.build->configurePlugin(profile.inputs.data(), count,
+                                       &profile.output, 1) == 0);
+    const std::size_t bytes = made.build->getWorkspaceSize(
+        profile.inputs.data(), count, &profile.output, 1);
     // That of the recording kernels, at the maximum, with room to align it.
-    if (recording) EXPECT(bytes == sizeof(Recording) + 4 * 1000000 + 128 + 255);
+    if (recording)
+      EXPECT(bytes == sizeof(Recording) + 4 * 1000000 + 128 + 255);
     const Profile small(op, type, kCommon);
-    EXPECT(bytes > 0 && made.build->getWorkspaceSize(small.inputs.data(), count, &small.output, 1) <= bytes);
-    if (bytes > largest) largest = bytes;
+    EXPECT(bytes > 0 &&
+           made.build->getWorkspaceSize(small.inputs.data(), count,
+                                        &small.output, 1) <= bytes);
+    if (bytes > largest)
+      largest = bytes;
   }
   EXPECT(logged().empty());
 
   const Profile odd_width(op, DataType::kFLOAT, with(kMost, 'E', 97));
-  EXPECT(made.build->configurePlugin(odd_width.inputs.data(), count, &odd_width.output, 1) != 0);
-  expect_error({"E=97", "num_heads=3"});
-  EXPECT(made.build->getWorkspaceSize(odd_width.inputs.data(), count, &odd_width.output, 1) == 0);
-  expect_error({"E=97"});
-  const Profile wide_heads(op, DataType::kFLOAT, with(kMost, 'E', 3 * 256));
-  EXPECT(made.build->configurePlugin(wide_heads.inputs.data(), count, &wide_heads.output, 1) != 0);
+  EXPECT(made.build->configurePlugin(odd_width.inputs.data(), count,
+                                     &odd_width.output, 1) != 0);
+  expect_error(op.odd_width);
+  EXPECT(made.build->getWorkspaceSize(odd_width.inputs.data(), count,
+                                      &odd_width.output, 1) == 0);
+  expect_error(op.odd_width);
+  const Profile wide_heads(op, DataType::kFLOAT,
+                           with(with(kMost, 'E', 3 * 256), 'd', 256));
+  EXPECT(made.build->configurePlugin(wide_heads.inputs.data(), count,
+                                     &wide_heads.output, 1) != 0);
   expect_error({"D=256"});
   Profile other_type(op, DataType::kINT8, kMost);
-  EXPECT(made.build->configurePlugin(other_type.inputs.data(), count, &other_type.output, 1) != 0);
+  EXPECT(made.build->configurePlugin(other_type.inputs.data(), count,
+                                     &other_type.output, 1) != 0);
   expect_error({op.inputs[0].name, "float32, float16 or bfloat16"});
   return largest;
 }
 
-void check_shape_changes(const Made& made, const OpCase& op) {
+void check_shape_changes(const Made &made, const OpCase &op) {
   const auto count = static_cast<int32_t>(op.inputs.size());
-  const auto change = [&](const std::vector<PluginTensorDesc>& descs, int32_t inputs) {
+  const auto change = [&](const std::vector<PluginTensorDesc> &descs,
+                          int32_t inputs) {
     const PluginTensorDesc output = output_of(kCommon, DataType::kHALF);
     return made.runtime->onShapeChange(descs.data(), inputs, &output, 1);
   };
-  for (const Letters& sizes : {kLeast, kCommon, kMost, with(kMost, 'N', 100000)})
+  for (const Letters &sizes :
+       {kLeast, kCommon, kMost, with(kMost, 'N', 100000)})
     EXPECT(change(descs_of(op.inputs, sizes, DataType::kHALF), count) == 0);
   EXPECT(logged().empty());
 
@@ -258,84 +320,104 @@ void check_shape_changes(const Made& made, const OpCase& op) {
     EXPECT(change(bad, count) != 0);
     expect_error({std::string("input ") + op.inputs[input].name, "got shape"});
     for (int32_t at = 0; at < good[input].dims.nbDims; ++at) {
-      for (int64_t size : {int64_t{0}, int64_t{-1}, good[input].dims.d[at] + 1}) {
+      for (int64_t size :
+           {int64_t{0}, int64_t{-1}, good[input].dims.d[at] + 1}) {
+        // The taps of a convolution: nothing else tells how many there are.
+        if (size > 0 && op.inputs[input].letters[at] == 'K')
+          continue;
         bad = good;
         bad[input].dims.d[at] = size;
-        // The first input that has a letter gives its size: then it is another that does not fit.
+        // The first input that has a letter gives its size: then it is another
+        // that does not fit.
         EXPECT(change(bad, count) != 0);
         expect_error({"got shape", "expected ["});
       }
     }
   }
-  EXPECT(change(descs_of(op.inputs, with(kCommon, 'E', 97), DataType::kHALF), count) != 0);
-  expect_error({"E=97", "num_heads=3"});
+  EXPECT(change(descs_of(op.inputs, with(kCommon, 'E', 97), DataType::kHALF),
+                count) != 0);
+  expect_error(op.odd_width);
 }
 
-void check_recorded(const Made& made, const OpCase& op, std::size_t workspace_bytes) {
+void check_recorded(const Made &made, const OpCase &op,
+                    std::size_t workspace_bytes) {
   for (DataType type : kTypes) {
     const auto descs = descs_of(op.inputs, kCommon, type);
     const PluginTensorDesc output_desc = output_of(kCommon, type);
     std::vector<char> bytes(op.inputs.size() + 1);
-    std::vector<const void*> inputs;
-    for (std::size_t at = 0; at < op.inputs.size(); ++at) inputs.push_back(&bytes[at]);
-    void* output = &bytes.back();
+    std::vector<const void *> inputs;
+    for (std::size_t at = 0; at < op.inputs.size(); ++at)
+      inputs.push_back(&bytes[at]);
+    void *output = &bytes.back();
     const auto stream = reinterpret_cast<cudaStream_t>(&bytes);
     std::vector<char> workspace(workspace_bytes);
     for (std::size_t shift : {0, 1, 8, 255}) {
-      // Whatever address TensorRT gives, the kernel gets an aligned one within it.
-      char* given = workspace.data() + shift;
-      if (workspace_bytes - shift < sizeof(Recording) + 255) continue;
-      EXPECT(made.runtime->enqueue(descs.data(), &output_desc, inputs.data(), &output, given, stream) == 0);
+      // Whatever address TensorRT gives, the kernel gets an aligned one within
+      // it.
+      char *given = workspace.data() + shift;
+      if (workspace_bytes - shift < sizeof(Recording) + 255)
+        continue;
+      EXPECT(made.runtime->enqueue(descs.data(), &output_desc, inputs.data(),
+                                   &output, given, stream) == 0);
       const std::size_t past = reinterpret_cast<std::uintptr_t>(given) % 256;
       Recording recording;
-      std::memcpy(&recording, past == 0 ? given : given + (256 - past), sizeof recording);
+      std::memcpy(&recording, past == 0 ? given : given + (256 - past),
+                  sizeof recording);
       EXPECT(std::string(recording.entry) == op.entry);
       EXPECT(reinterpret_cast<std::uintptr_t>(recording.workspace) % 256 == 0);
       EXPECT(recording.stream == stream);
       op.check_args(recording.args, type, inputs, output);
     }
     EXPECT(logged().empty());
-    EXPECT(made.runtime->enqueue(descs.data(), &output_desc, inputs.data(), &output, workspace.data(),
-                                 static_cast<cudaStream_t>(failing_stream())) != 0);
+    EXPECT(made.runtime->enqueue(descs.data(), &output_desc, inputs.data(),
+                                 &output, workspace.data(),
+                                 static_cast<cudaStream_t>(failing_stream())) !=
+           0);
     expect_error({op.name, "CUDA, launch: it said no"});
     auto bad = descs;
     bad[1].dims.d[1] += 1;
-    EXPECT(made.runtime->enqueue(bad.data(), &output_desc, inputs.data(), &output, workspace.data(), stream) != 0);
+    EXPECT(made.runtime->enqueue(bad.data(), &output_desc, inputs.data(),
+                                 &output, workspace.data(), stream) != 0);
     expect_error({"got shape"});
   }
 }
 
-void expect_same_fields(const PluginFieldCollection& a, const PluginFieldCollection& b) {
+void expect_same_fields(const PluginFieldCollection &a,
+                        const PluginFieldCollection &b) {
   EXPECT(a.nbFields == b.nbFields);
   for (int32_t at = 0; at < a.nbFields; ++at) {
     EXPECT(std::string(a.fields[at].name) == b.fields[at].name);
-    EXPECT(a.fields[at].type == b.fields[at].type && a.fields[at].length == 1 && b.fields[at].length == 1);
+    EXPECT(a.fields[at].type == b.fields[at].type && a.fields[at].length == 1 &&
+           b.fields[at].length == 1);
     EXPECT(a.fields[at].data != b.fields[at].data);
     EXPECT(std::memcmp(a.fields[at].data, b.fields[at].data, 4) == 0);
   }
 }
 
-// What is written into an engine makes the same plugin again, and so do clone() and attachToContext().
-Made check_copies(IPluginCreatorV3One& creator, const OpCase& op) {
+// What is written into an engine makes the same plugin again, and so do clone()
+// and attachToContext().
+Made check_copies(IPluginCreatorV3One &creator, const OpCase &op) {
   Made first = make(creator, op.fields);
-  const PluginFieldCollection* fields = first.runtime->getFieldsToSerialize();
+  const PluginFieldCollection *fields = first.runtime->getFieldsToSerialize();
   const std::string timing = first.build->getTimingCacheID();
-  EXPECT(timing.find("num_heads=3") != std::string::npos && timing == first.build->getMetadataString());
+  EXPECT(timing.find("num_heads=3") != std::string::npos &&
+         timing == first.build->getMetadataString());
   Made again(creator.createPlugin("layer 3", fields, TensorRTPhase::kRUNTIME));
   Made cloned(first.plugin->clone());
   Resources resources;
   Made attached(first.runtime->attachToContext(&resources));
-  for (const Made* copy : {&again, &cloned, &attached}) {
+  for (const Made *copy : {&again, &cloned, &attached}) {
     check_faces(*copy, op);
     expect_same_fields(*fields, *copy->runtime->getFieldsToSerialize());
     EXPECT(timing == copy->build->getTimingCacheID());
   }
   EXPECT(fields->nbFields == static_cast<int32_t>(op.field_names.size()));
   EXPECT(logged().empty());
-  return Made(attached.plugin.release());  // outlives the plugin that it was attached from
+  return Made(attached.plugin
+                  .release()); // outlives the plugin that it was attached from
 }
 
-void check_op(IPluginCreatorV3One& creator, const OpCase& op, bool recording) {
+void check_op(IPluginCreatorV3One &creator, const OpCase &op, bool recording) {
   check_creator(creator, op);
   const Made made = make(creator, op.fields);
   check_faces(made, op);
@@ -345,14 +427,26 @@ void check_op(IPluginCreatorV3One& creator, const OpCase& op, bool recording) {
   const std::size_t workspace_bytes = check_build(made, op, recording);
   const Made attached = check_copies(creator, op);
   check_shape_changes(attached, op);
-  if (recording) check_recorded(attached, op, workspace_bytes);
+  if (recording)
+    check_recorded(attached, op, workspace_bytes);
   std::printf("lat::%s: every step but the GPU's\n", op.name);
 }
 
 OpCase banded_window_attention() {
-  const auto good = [] { return Fields().add("num_heads", 3).add("window", int64_t{5}); };
-  OpCase op{"BandedWindowAttention", "banded_window_attention", good().add("scale", 0.125F), {}, {}, {}, {}};
-  op.inputs = {{"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}};
+  const auto good = [] {
+    return Fields().add("num_heads", 3).add("window", int64_t{5});
+  };
+  OpCase op{"BandedWindowAttention",
+            "banded_window_attention",
+            good().add("scale", 0.125F),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = {{"query", "BNE"},
+               {"key", "BNE"},
+               {"value", "BNE"},
+               {"attention_mask", "BN", true}};
   op.field_names = {{"num_heads", PluginFieldType::kINT32},
                     {"window", PluginFieldType::kINT32},
                     {"scale", PluginFieldType::kFLOAT32}};
@@ -360,7 +454,8 @@ OpCase banded_window_attention() {
       {Fields(), {"num_heads", "missing"}},
       {good(), {"scale", "missing"}},
       {good().add("scale", 0.125F).add("scale", 0.125F), {"scale", "twice"}},
-      {good().add("scale", 0.125F).add("dropout", 0.1F), {"dropout", "expected num_heads, window, scale"}},
+      {good().add("scale", 0.125F).add("dropout", 0.1F),
+       {"dropout", "expected num_heads, window, scale"}},
       {good().add("scale", 0.125F).add(nullptr, 0.1F), {"without a name"}},
       {good().add("scale", 0.0F), {"scale", "got 0", "> 0"}},
       {good().add("scale", -1.0F), {"scale", "got -1"}},
@@ -368,20 +463,31 @@ OpCase banded_window_attention() {
       {good().add("scale", 1e300), {"scale", "inf"}},
       {good().add("scale", 1), {"scale", "1 x int32", "float32 or float64"}},
       {good().add("scale", "0.125"), {"scale", "6 x char"}},
-      {good().add_null("scale", PluginFieldType::kFLOAT32), {"scale", "without data"}},
-      {Fields().add("num_heads", 3).add("window", 0).add("scale", 1.0F), {"window", "got 0", "1 to 2147483647"}},
-      {Fields().add("num_heads", 3).add("window", int64_t{1} << 31).add("scale", 1.0F), {"window", "2147483648"}},
-      {Fields().add("num_heads", 3).add("window", 5.0F).add("scale", 1.0F), {"window", "float32", "int32 or int64"}},
-      {Fields().add("num_heads", -3).add("window", 5).add("scale", 1.0F), {"num_heads", "got -3"}},
+      {good().add_null("scale", PluginFieldType::kFLOAT32),
+       {"scale", "without data"}},
+      {Fields().add("num_heads", 3).add("window", 0).add("scale", 1.0F),
+       {"window", "got 0", "1 to 2147483647"}},
+      {Fields()
+           .add("num_heads", 3)
+           .add("window", int64_t{1} << 31)
+           .add("scale", 1.0F),
+       {"window", "2147483648"}},
+      {Fields().add("num_heads", 3).add("window", 5.0F).add("scale", 1.0F),
+       {"window", "float32", "int32 or int64"}},
+      {Fields().add("num_heads", -3).add("window", 5).add("scale", 1.0F),
+       {"num_heads", "got -3"}},
   };
-  op.check_args = [](const unsigned char* bytes, DataType type, const std::vector<const void*>& inputs, void* output) {
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
     lat_banded_window_attention_args args;
     std::memcpy(&args, bytes, sizeof args);
     EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96);
-    EXPECT(args.num_heads == 3 && args.window == 5 && args.scale == 0.125F && args.dtype == dtype_of(type));
-    EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] && args.value.data == inputs[2]);
+    EXPECT(args.num_heads == 3 && args.window == 5 && args.scale == 0.125F &&
+           args.dtype == dtype_of(type));
+    EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] &&
+           args.value.data == inputs[2]);
     EXPECT(args.attention_mask == inputs[3] && args.output.data == output);
-    for (const lat_rows& rows : {args.query, args.key, args.value, args.output})
+    for (const lat_rows &rows : {args.query, args.key, args.value, args.output})
       EXPECT(rows.batch_stride == 37 * 96 && rows.row_stride == 96);
   };
   return op;
@@ -389,43 +495,213 @@ OpCase banded_window_attention() {
 
 OpCase global_token_attention() {
   const auto good = [] { return Fields().add("num_heads", 3); };
-  OpCase op{"GlobalTokenAttention", "global_token_attention", good().add("scale", 0.25), {}, {}, {}, {}};
-  op.inputs = {{"hidden_states", "BNE"}, {"attention_mask", "BN", true}, {"query_weight", "EE"}, {"query_bias", "E"},
-               {"key_weight", "EE"},     {"value_weight", "EE"},         {"value_bias", "E"}};
-  op.field_names = {{"num_heads", PluginFieldType::kINT32}, {"scale", PluginFieldType::kFLOAT32}};
+  OpCase op{"GlobalTokenAttention",
+            "global_token_attention",
+            good().add("scale", 0.25),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = {{"hidden_states", "BNE"}, {"attention_mask", "BN", true},
+               {"query_weight", "EE"},   {"query_bias", "E"},
+               {"key_weight", "EE"},     {"value_weight", "EE"},
+               {"value_bias", "E"}};
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"scale", PluginFieldType::kFLOAT32}};
   const int32_t two[] = {3, 3};
   op.bad_fields = {
       {good(), {"scale", "missing"}},
-      {Fields().add("num_heads", PluginFieldType::kINT32, two, sizeof two, 2).add("scale", 1.0F), {"2 x int32"}},
-      {good().add("window", 5).add("scale", 1.0F), {"window", "expected num_heads, scale"}},
+      {Fields()
+           .add("num_heads", PluginFieldType::kINT32, two, sizeof two, 2)
+           .add("scale", 1.0F),
+       {"2 x int32"}},
+      {good().add("window", 5).add("scale", 1.0F),
+       {"window", "expected num_heads, scale"}},
       {good().add("num_heads", 3).add("scale", 1.0F), {"num_heads", "twice"}},
   };
-  op.check_args = [](const unsigned char* bytes, DataType type, const std::vector<const void*>& inputs, void* output) {
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
     lat_global_token_attention_args args;
     std::memcpy(&args, bytes, sizeof args);
     EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96);
-    EXPECT(args.num_heads == 3 && args.scale == 0.25F && args.dtype == dtype_of(type) && args.form == LAT_BY_COST);
-    EXPECT(args.hidden_states.data == inputs[0] && args.attention_mask == inputs[1] && args.output.data == output);
-    EXPECT(args.query_weight == inputs[2] && args.query_bias == inputs[3] && args.key_weight == inputs[4]);
+    EXPECT(args.num_heads == 3 && args.scale == 0.25F &&
+           args.dtype == dtype_of(type) && args.form == LAT_BY_COST);
+    EXPECT(args.hidden_states.data == inputs[0] &&
+           args.attention_mask == inputs[1] && args.output.data == output);
+    EXPECT(args.query_weight == inputs[2] && args.query_bias == inputs[3] &&
+           args.key_weight == inputs[4]);
     EXPECT(args.value_weight == inputs[5] && args.value_bias == inputs[6]);
-    for (const lat_rows& rows : {args.hidden_states, args.output})
+    for (const lat_rows &rows : {args.hidden_states, args.output})
       EXPECT(rows.batch_stride == 37 * 96 && rows.row_stride == 96);
   };
   return op;
 }
 
-// Sizes that attributes give, products and quotients, while a network is made: some are known and some are not.
+// Query, key, value and mask, and what the kernels' arguments have of them.
+const std::vector<Input> kAttentionInputs = {{"query", "BNE"},
+                                             {"key", "BNE"},
+                                             {"value", "BNE"},
+                                             {"attention_mask", "BN", true}};
+
+template <class Args>
+Args attention_args(const unsigned char *bytes, DataType type,
+                    const std::vector<const void *> &inputs, void *output) {
+  Args args;
+  std::memcpy(&args, bytes, sizeof args);
+  EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96);
+  EXPECT(args.num_heads == 3 && args.dtype == dtype_of(type));
+  EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] &&
+         args.value.data == inputs[2]);
+  EXPECT(args.attention_mask == inputs[3] && args.output.data == output);
+  for (const lat_rows &rows : {args.query, args.key, args.value, args.output})
+    EXPECT(rows.batch_stride == 37 * 96 && rows.row_stride == 96);
+  return args;
+}
+
+OpCase bernoulli_expectation() {
+  const auto good = [] { return Fields().add("num_heads", 3); };
+  OpCase op{"BernoulliExpectation",
+            "bernoulli_expectation",
+            good().add("hash_code_len", 9),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = kAttentionInputs;
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"hash_code_len", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"hash_code_len", "missing"}},
+      {good().add("hash_code_len", 0),
+       {"hash_code_len", "got 0", "1 to 2147483647"}},
+      {good().add("hash_code_len", 9.0F),
+       {"hash_code_len", "float32", "int32 or int64"}},
+      {good().add("hash_code_len", 9).add("scale", 1.0F),
+       {"scale", "expected num_heads, hash_code_len"}},
+  };
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
+    EXPECT(attention_args<lat_bernoulli_expectation_args>(bytes, type, inputs,
+                                                          output)
+               .hash_code_len == 9);
+  };
+  return op;
+}
+
+OpCase full_attention() {
+  OpCase op{"FullAttention",
+            "full_attention",
+            Fields().add("num_heads", 3),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = kAttentionInputs;
+  op.inputs.push_back({"conv_weight", "HK"});
+  op.field_names = {{"num_heads", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {Fields(), {"num_heads", "missing"}},
+      {Fields().add("scale", 0.125F), {"scale", "expected num_heads"}},
+      {Fields().add("num_heads", int64_t{1} << 31),
+       {"num_heads", "2147483648"}},
+  };
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
+    const auto args =
+        attention_args<lat_full_attention_args>(bytes, type, inputs, output);
+    EXPECT(args.taps == 5 && args.conv_weight == inputs[4]);
+  };
+  return op;
+}
+
+OpCase lsh_cumulation() {
+  const auto good = [] {
+    return Fields().add("num_heads", 3).add("num_hash", 5);
+  };
+  OpCase op{"LshCumulation",
+            "lsh_cumulation",
+            good().add("hash_code_len", int64_t{4}),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = kAttentionInputs;
+  op.inputs.push_back({"projection", "hdp"});
+  op.odd_width = {"input projection", "E/H=97/3"};
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"num_hash", PluginFieldType::kINT32},
+                    {"hash_code_len", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"hash_code_len", "missing"}},
+      {good().add("hash_code_len", 17), {"hash_code_len", "got 17", "1 to 16"}},
+      {good().add("hash_code_len", 4).add("num_hash", 5),
+       {"num_hash", "twice"}},
+      {Fields().add("num_heads", 3).add("num_hash", 0).add("hash_code_len", 4),
+       {"num_hash", "got 0"}},
+  };
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
+    const auto args =
+        attention_args<lat_lsh_cumulation_args>(bytes, type, inputs, output);
+    EXPECT(args.num_hash == 5 && args.hash_code_len == 4 &&
+           args.projection == inputs[4]);
+  };
+  return op;
+}
+
+OpCase nystrom_attention() {
+  const auto good = [] {
+    return Fields().add("num_heads", 3).add("num_landmarks", 1);
+  };
+  OpCase op{"NystromAttention",
+            "nystrom_attention",
+            good().add("per_head_init", 1),
+            {},
+            {},
+            {},
+            {}};
+  op.inputs = kAttentionInputs;
+  op.inputs.push_back({"conv_weight", "HK"});
+  op.field_names = {{"num_heads", PluginFieldType::kINT32},
+                    {"num_landmarks", PluginFieldType::kINT32},
+                    {"per_head_init", PluginFieldType::kINT32}};
+  op.bad_fields = {
+      {good(), {"per_head_init", "missing"}},
+      {good().add("per_head_init", 2), {"per_head_init", "got 2", "0 to 1"}},
+      {Fields()
+           .add("num_heads", 3)
+           .add("num_landmarks", 0)
+           .add("per_head_init", 0),
+       {"num_landmarks", "got 0"}},
+      {good().add("per_head_init", 0).add("scale", 1.0F),
+       {"scale", "expected num_heads, num_landmarks, per_head_init"}},
+  };
+  op.check_args = [](const unsigned char *bytes, DataType type,
+                     const std::vector<const void *> &inputs, void *output) {
+    const auto args =
+        attention_args<lat_nystrom_attention_args>(bytes, type, inputs, output);
+    EXPECT(args.num_landmarks == 1 && args.per_head_init == 1 &&
+           args.taps == 5 && args.conv_weight == inputs[4]);
+  };
+  return op;
+}
+
+// Sizes that attributes give, products and quotients, while a network is made:
+// some are known and some are not.
 void check_sizes() {
-  const lat::Port hidden = {"hidden", "BNE"}, projection = {"projection", "H E/H R*T"};
-  const auto told = [&](int64_t heads, std::vector<int64_t> first, std::vector<int64_t> second) -> std::string {
+  const lat::Port hidden = {"hidden", "BNE"},
+                  projection = {"projection", "H E/H R*T"};
+  const auto told = [&](int64_t heads, std::vector<int64_t> first,
+                        std::vector<int64_t> second) -> std::string {
     try {
-      lat::Sizes sizes(
-          {{"heads", lat::Kind::integer, 'H'}, {"r", lat::Kind::integer, 'R'}, {"t", lat::Kind::integer, 'T', 1, 16}},
-          {{heads}, {5}, {4}});
+      lat::Sizes sizes({{"heads", lat::Kind::integer, 'H'},
+                        {"r", lat::Kind::integer, 'R'},
+                        {"t", lat::Kind::integer, 'T', 1, 16}},
+                       {{heads}, {5}, {4}});
       sizes.bind(hidden, first.data(), first.size(), true);
       sizes.bind(projection, second.data(), second.size(), true);
       return "";
-    } catch (const lat::BadInput& error) {
+    } catch (const lat::BadInput &error) {
       return error.what();
     }
   };
@@ -433,60 +709,72 @@ void check_sizes() {
   EXPECT(told(2, {-1, -1, 32}, {-1, -1, -1}).empty());
   EXPECT(told(2, {-1, -1, -1}, {2, 15, 20}).empty());
   const std::string expected = ", expected [H=2, E/H=16, R*T=20]";
-  EXPECT(told(2, {-1, -1, 32}, {-1, 15, -1}) == "input projection: got shape [-1, 15, -1]" + expected);
-  EXPECT(told(2, {-1, -1, 32}, {3, 16, 20}) == "input projection: got shape [3, 16, 20]" + expected);
-  EXPECT(told(2, {-1, -1, 32}, {2, 16}) == "input projection: got shape [2, 16]" + expected);
+  EXPECT(told(2, {-1, -1, 32}, {-1, 15, -1}) ==
+         "input projection: got shape [-1, 15, -1]" + expected);
+  EXPECT(told(2, {-1, -1, 32}, {3, 16, 20}) ==
+         "input projection: got shape [3, 16, 20]" + expected);
+  EXPECT(told(2, {-1, -1, 32}, {2, 16}) ==
+         "input projection: got shape [2, 16]" + expected);
   EXPECT(told(2, {-1, -1, -1}, {2, 16, 21}) ==
-         "input projection: got shape [2, 16, 21], expected [H=2, E/H>=1, R*T=20]");
+         "input projection: got shape [2, 16, 21], expected [H=2, E/H>=1, "
+         "R*T=20]");
   EXPECT(told(3, {-1, -1, 32}, {3, 10, 20}) ==
-         "input projection: got shape [3, 10, 20], expected [H=3, E/H=32/3, R*T=20]");
-  EXPECT(told(0, {-1, -1, 32}, {2, 16, 20}) == "heads: got 0, expected 1 to 2147483647");
+         "input projection: got shape [3, 10, 20], expected [H=3, E/H=32/3, "
+         "R*T=20]");
+  EXPECT(told(0, {-1, -1, 32}, {2, 16, 20}) ==
+         "heads: got 0, expected 1 to 2147483647");
 }
 
-template <class Function>
-Function* symbol(void* library, const char* name) {
-  void* found = dlsym(library, name);
+template <class Function> Function *symbol(void *library, const char *name) {
+  void *found = dlsym(library, name);
   EXPECT(found != nullptr);
-  return reinterpret_cast<Function*>(found);
+  return reinterpret_cast<Function *>(found);
 }
 
-int run(const char* path, bool recording) {
-  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+int run(const char *path, bool recording) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     std::fprintf(stderr, "%s\n", dlerror());
     return 1;
   }
   static LoggerFinder finder(logger);
-  symbol<void(ILoggerFinder*)>(library, "setLoggerFinder")(&finder);
+  symbol<void(ILoggerFinder *)>(library, "setLoggerFinder")(&finder);
   int32_t count = 0;
-  IPluginCreatorInterface* const* listed =
-      symbol<IPluginCreatorInterface* const*(int32_t&)>(library, "getCreators")(count);
+  IPluginCreatorInterface *const *listed =
+      symbol<IPluginCreatorInterface *const *(int32_t &)>(library,
+                                                          "getCreators")(count);
   Creators creators;
   for (int32_t at = 0; at < count; ++at) {
-    EXPECT(std::string(listed[at]->getInterfaceInfo().kind) == "PLUGIN CREATOR_V3ONE");
-    auto* creator = static_cast<IPluginCreatorV3One*>(listed[at]);
+    EXPECT(std::string(listed[at]->getInterfaceInfo().kind) ==
+           "PLUGIN CREATOR_V3ONE");
+    auto *creator = static_cast<IPluginCreatorV3One *>(listed[at]);
     creators[creator->getPluginName()] = creator;
   }
   EXPECT(creators.size() == static_cast<std::size_t>(count));
   check_sizes();
-  for (const OpCase& op : {banded_window_attention(), global_token_attention()}) {
+  for (const OpCase &op : {banded_window_attention(), global_token_attention(),
+                           bernoulli_expectation(), full_attention(),
+                           lsh_cumulation(), nystrom_attention()}) {
     EXPECT(creators.count(op.name) == 1);
     check_op(*creators[op.name], op, recording);
   }
-  if (!recording) gpu_step(creators);
-  std::printf("TensorRT %d.%d headers: done\n", NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR);
+  if (!recording)
+    gpu_step(creators);
+  std::printf("TensorRT %d.%d headers: done\n", NV_TENSORRT_MAJOR,
+              NV_TENSORRT_MINOR);
   return 0;
 }
 
-}  // namespace
-}  // namespace playing
+} // namespace
+} // namespace playing
 
 // TensorRT says which one it is.
-extern "C" __attribute__((visibility("default"))) int32_t getInferLibMajorVersion() noexcept {
+extern "C" __attribute__((visibility("default"))) int32_t
+getInferLibMajorVersion() noexcept {
   return NV_TENSORRT_MAJOR;
 }
 
-int main(int count, char** words) {
+int main(int count, char **words) {
   const std::string kind = count == 3 ? words[2] : "";
   if (kind != "recording" && kind != "kernels") {
     std::fprintf(stderr, "usage: tensorrt_host LIBRARY recording|kernels\n");

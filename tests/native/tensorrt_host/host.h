@@ -69,7 +69,7 @@ struct Made {
   IPluginV3OneRuntime* runtime = nullptr;
 };
 
-// Letters of every input; the one of int32 is the mask.
+// Letters of every input, one a size; the one of int32 is the mask.
 struct Input {
   const char* name;
   const char* letters;

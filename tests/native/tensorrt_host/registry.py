@@ -14,7 +14,14 @@ import numpy
 import tensorrt_rtx as trt
 
 KINDS = {"i4": "INT32", "i8": "INT64", "f4": "FLOAT32", "f8": "FLOAT64", "S1": "CHAR"}
-OPS = ("BandedWindowAttention", "GlobalTokenAttention")
+OPS = (
+    "BandedWindowAttention",
+    "BernoulliExpectation",
+    "FullAttention",
+    "GlobalTokenAttention",
+    "LshCumulation",
+    "NystromAttention",
+)
 
 Field = tuple[str, numpy.ndarray]
 

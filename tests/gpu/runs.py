@@ -1,5 +1,6 @@
-"""Where the CUDA tests of an op passed: $OUT/gpu_runs.json, which is committed as plugins/gpu_runs.json.
+"""A plugin of pytest, `-p gpu.runs`: where the CUDA tests of an op passed, in $OUT/gpu_runs.json.
 
+That file is committed as plugins/gpu_runs.json.
 A test file says in `OPS` whose kernels it tests. An op is written down when the whole session passed and no test of its
 file was left out; `lat-export plugins list` shows it.
 """

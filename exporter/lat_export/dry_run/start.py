@@ -1,0 +1,88 @@
+"""From what the user names, a checkpoint, a bundle or an ONNX file, to a dry run; nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from lat_export.dry_run.examine import Given, Tell, examine, given_model
+from lat_export.dry_run.findings import WARNING, Finding, gravest_first
+from lat_export.dry_run.report import DryRun
+from lat_export.errors import InputError
+from lat_export.scratch import scratch_folder
+from lat_export.stages.bundle import MANIFEST_FILE, read_bundle
+from lat_export.stages.graph import build_graph
+from lat_export.stages.load import load
+from lat_export.stages.lower import DEFAULT_BATCH, DEFAULT_CHOICES, build_plan, named_sizes
+from lat_export.stages.trace import trace
+from lat_export.targets import PORTABLE_MODEL, BuildPlan, target_named
+from lat_export.targets.tensorrt_target import TensorRTTarget
+from lat_export.types import ModelSpec
+
+
+def dry_run(spec: ModelSpec, tell: Tell = lambda _: None) -> DryRun:
+    """Tell whether `--to trt` or `--to trt-rtx` would build an engine.
+
+    Args:
+        spec: its `model` may also be a bundle or an ONNX file; `out` is not looked at.
+        tell: called with one line for every step.
+    Raises:
+        InputError: a target that builds no engine, or a dynamic dim of a bare ONNX file without a range.
+        LatExportError: of the stage that failed on the way to the portable model.
+    """
+    target = target_named(spec.target)
+    if not isinstance(target, TensorRTTarget):
+        raise InputError("a dry run is of engines", got=f"--to {spec.target}", expected="--to trt or --to trt-rtx")
+    with scratch_folder() as scratch:
+        given, plan, warnings = _given(spec, target, scratch, tell)
+        found = examine(given, target, plan, scratch, tell)
+    told = tuple(Finding(WARNING, "checkpoint", warning) for warning in warnings)
+    return replace(found, findings=gravest_first((*found.findings, *told)))
+
+
+def _given(
+    spec: ModelSpec, target: TensorRTTarget, scratch: Path, tell: Tell
+) -> tuple[Given, BuildPlan, tuple[str, ...]]:
+    path = Path(spec.model)
+    if (path / MANIFEST_FILE).is_file():
+        return *_of_bundle(path, spec, target), ()
+    if path.is_file():
+        return *_of_file(path, spec), ()
+    tell("load ...")
+    loaded = load(spec)
+    signature = loaded.signature
+    tell("trace ...")
+    traced = trace(loaded)
+    tell("graph ...")
+    graph = build_graph(loaded, traced, scratch)
+    given = given_model(spec.model, graph.model, signature)
+    return given, build_plan(spec, signature, target), loaded.checkpoint.warnings
+
+
+def _of_bundle(folder: Path, spec: ModelSpec, target: TensorRTTarget) -> tuple[Given, BuildPlan]:
+    """For the sizes that the user names, else those that the bundle's engine was built for, else the usual ones."""
+    bundle = read_bundle(folder)
+    signature = bundle.signature
+    usual = build_plan(spec, signature, target)
+    sizes = {**usual.sizes, **bundle.plan.sizes, **named_sizes(spec)}
+    max_global = spec.max_global if spec.max_global is not None else usual.max_global
+    plan = BuildPlan({dim: sizes[dim] for dim in usual.sizes}, max_global if signature.max_global is not None else None)
+    return given_model(spec.model, folder / PORTABLE_MODEL, signature), plan
+
+
+def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:
+    given = given_model(spec.model, path, None)
+    known = {"batch": DEFAULT_BATCH, "choices": DEFAULT_CHOICES, **named_sizes(spec)}
+    options = {"batch": "--batch", "choices": "--choices", "sequence": "--seq"}
+    for tensor in given.inputs:
+        for dim in tensor.dims:
+            if isinstance(dim, str) and dim not in known:
+                option = options.get(dim)
+                raise InputError(
+                    f"no sizes for {dim}, a dimension of input {tensor.name}",
+                    got=path,
+                    expected="a range for every dimension without a size",
+                    hint=f"{option} MIN:OPT:MAX" if option else f"call the dimensions of inputs {', '.join(options)}",
+                )
+    used = {dim for tensor in given.inputs for dim in tensor.dims}
+    return given, BuildPlan({dim: sizes for dim, sizes in known.items() if dim in used}, spec.max_global)
