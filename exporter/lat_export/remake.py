@@ -26,9 +26,7 @@ def export_command(spec: ModelSpec) -> str:
     words += [word for name, sizes in ranges if sizes is not None for word in (name, str(sizes))]
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
-    if spec.precision != "fp32":
-        words += ["--precision", spec.precision]
-    return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
+    return command(*words, *_precision(spec), *_choices(spec), "--out", portable(spec.out), "--force")
 
 
 def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], *, all_rows: bool) -> str:
@@ -36,6 +34,7 @@ def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], 
     words = ["golden", "make", portable(spec.model), *_choices(spec)]
     words += ["--texts", portable(texts)] if texts is not None else []
     words += [word for path in arrays for word in ("--arrays", portable(path))]
+    words += _precision(spec)
     words += ["--all-rows"] if all_rows else []
     return command(*words, "--out", portable(spec.out), "--force")
 
@@ -43,6 +42,10 @@ def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], 
 def command(*words: str) -> str:
     """One line for a shell."""
     return shlex.join([PROGRAM, *words])
+
+
+def _precision(spec: ModelSpec) -> list[str]:
+    return [] if spec.precision == "fp32" else ["--precision", spec.precision]
 
 
 def _choices(spec: ModelSpec) -> list[str]:

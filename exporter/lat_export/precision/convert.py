@@ -1,4 +1,4 @@
-"""A float32 program -> the same in float16 or bfloat16, with `Cast`s around what the policy keeps in float32."""
+"""A float32 program -> the same in float16 or bfloat16 where the policy says so, with `Cast`s between the two."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
-from lat_export.precision.policy import POLICY, Kept, kept
+from lat_export.precision.policy import HALF, POLICY, Rule, only_moves, rule_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 # What a number of the program may be, by the name of the precision.
 ELEMENT_TYPES = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}
+LARGEST = {"fp16": 65504.0, "bf16": 3.3895314e38}
 
 
-def convert(program: ir.Model, precision: str, policy: Iterable[Kept] = POLICY) -> dict[str, int]:
+def convert(program: ir.Model, precision: str, policy: Iterable[Rule] = POLICY) -> dict[str, int]:
     """Rewrite the main graph in place; function bodies hold for any element type and stay as they are.
 
     Inputs and outputs of the graph keep their types: whoever calls the model need not know its precision.
 
     Args:
         precision: "fp32" changes nothing; "fp16" or "bf16".
-        policy: what stays in float32.
+        policy: what is computed in half precision; an op that no line names stays in float32.
     Returns:
         How many nodes compute in each element type, and how many casts there are between the two.
     Raises:
@@ -33,7 +34,7 @@ def convert(program: ir.Model, precision: str, policy: Iterable[Kept] = POLICY) 
 
 
 class _Conversion:
-    def __init__(self, program: ir.Model, precision: str, policy: tuple[Kept, ...]) -> None:
+    def __init__(self, program: ir.Model, precision: str, policy: tuple[Rule, ...]) -> None:
         import onnx_ir as ir
 
         self._graph, self._precision, self._policy = program.graph, precision, policy
@@ -46,7 +47,7 @@ class _Conversion:
     def run(self) -> dict[str, int]:
         for node in list(self._graph):
             self._convert(node)
-        self._cast_outputs()
+        self._count["casts"] += widen_outputs(self._graph, self._low)
         for value in self._weights:
             if not value.uses():
                 del self._graph.initializers[str(value.name)]
@@ -54,34 +55,25 @@ class _Conversion:
 
     def _convert(self, node: ir.Node) -> None:
         """Give a node its float inputs in the type that it computes in, and say so of its outputs."""
-        wanted = self._float if kept(node, self._precision, self._policy) else self._low
-        floats = [value for value in (*node.inputs, *node.outputs) if value is not None and value.dtype in self._both]
-        if not floats:
+        both = (self._float, self._low)
+        if not any(value.dtype in both for value in (*node.inputs, *node.outputs) if value is not None):
             return
+        wanted = self._wanted(node)
         self._count["fp32" if wanted == self._float else self._precision] += 1
         for index, value in enumerate(node.inputs):
-            if value is not None and value.dtype in self._both and value.dtype != wanted:
+            if value is not None and value.dtype in both and value.dtype != wanted:
                 node.replace_input_with(index, self._as(value, wanted, node))
-        self._convert_attributes(node, wanted)
         for value in node.outputs:
             if value.dtype == self._float:
                 value.dtype = wanted
 
-    @property
-    def _both(self) -> tuple[ir.DataType, ...]:
-        return self._float, self._low
-
-    def _convert_attributes(self, node: ir.Node, wanted: ir.DataType) -> None:
-        """A float type or float numbers that a node writes down itself."""
-        import onnx_ir as ir
-
-        to = node.attributes.get("to") if node.op_type == "Cast" else None
-        if to is not None and to.as_int() == self._float:
-            node.attributes["to"] = ir.AttrInt64("to", wanted)
-        number = node.attributes.get("value") if node.op_type in ("Constant", "ConstantOfShape") else None
-        if number is not None and number.as_tensor().dtype == self._float and wanted != self._float:
-            tensor = ir.tensor(self._narrowed(number.as_tensor().numpy(), node.name), dtype=wanted)
-            node.attributes["value"] = ir.AttrTensor("value", tensor)
+    def _wanted(self, node: ir.Node) -> ir.DataType:
+        if only_moves(node):
+            assert node.inputs[0] is not None
+            # Whole numbers, too, are moved: what they are has no say.
+            return self._low if node.inputs[0].dtype == self._low else self._float
+        rule = rule_of(node, self._policy)
+        return self._low if rule is not None and rule.computed_in == HALF else self._float
 
     def _as(self, value: ir.Value, wanted: ir.DataType, before: ir.Node) -> ir.Value:
         """`value` as `wanted`: weights are converted once, other values by a cast that all who want it share."""
@@ -103,6 +95,7 @@ class _Conversion:
         return node.outputs[0]
 
     def _narrow_weight(self, value: ir.Value) -> ir.Value:
+        """The one copy in half precision of a weight, whoever takes it."""
         import onnx_ir as ir
 
         if value not in self._weights:
@@ -116,36 +109,38 @@ class _Conversion:
         return self._weights[value]
 
     def _narrowed(self, array: np.ndarray[Any, Any], name: str | None) -> np.ndarray[Any, Any]:
-        """In the low type; float32's own least and largest number, which stand for infinity in masks, become its."""
         import ml_dtypes
         import numpy as np
 
         kind = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}[self._precision]
-        wide, narrow = np.finfo(np.float32).max, float(ml_dtypes.finfo(kind).max)
-        clamped = np.where(np.abs(array) == wide, np.copysign(narrow, array), array)
-        largest = float(np.abs(clamped[np.isfinite(clamped)]).max(initial=0.0))
-        if largest > narrow:
+        with np.errstate(over="ignore"):
+            narrow = array.astype(kind)
+        beyond = np.isfinite(array) & ~np.isfinite(narrow.astype(np.float32))
+        if beyond.any():
             raise InputError(
                 f"a weight is too large for {self._precision}",
-                got=f"{largest:.3g} in {name}",
-                expected=f"at most {narrow:.3g}",
-                hint="--precision bf16 has the range of float32",
+                got=f"{float(np.abs(array[beyond]).max()):.3g} in {name}",
+                expected=f"at most {LARGEST[self._precision]:.3g}",
+                hint="--precision bf16 has the range of float32" if self._precision == "fp16" else "--precision fp32",
                 where={"stage": "graph"},
             )
-        return clamped.astype(kind)
+        return narrow
 
-    def _cast_outputs(self) -> None:
-        """The graph's outputs stay float32 under their own names."""
-        import onnx_ir as ir
 
-        for index, value in enumerate(self._graph.outputs):
-            if value.dtype != self._low:
-                continue
-            name = str(value.name)
-            value.name = f"{name}/{self._precision}"
-            node = ir.node("Cast", [value], {"to": self._float}, name=f"{name}/as_float")
-            node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(self._float)
-            node.outputs[0].shape = value.shape
-            self._graph.append(node)
-            self._graph.outputs[index] = node.outputs[0]
-            self._count["casts"] += 1
+def widen_outputs(graph: ir.Graph, half: ir.DataType) -> int:
+    """Give outputs that are in `half` as float32, under their own names; how many there were."""
+    import onnx_ir as ir
+
+    count = 0
+    for index, value in enumerate(graph.outputs):
+        if value.dtype != half:
+            continue
+        name = str(value.name)
+        value.name = f"{name}/half"
+        node = ir.node("Cast", [value], {"to": ir.DataType.FLOAT}, name=f"{name}/as_float")
+        node.outputs[0].name, node.outputs[0].type = name, ir.TensorType(ir.DataType.FLOAT)
+        node.outputs[0].shape = value.shape
+        graph.append(node)
+        graph.outputs[index] = node.outputs[0]
+        count += 1
+    return count

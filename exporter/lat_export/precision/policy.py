@@ -1,7 +1,8 @@
-"""What stays in float32 when a model is exported in half precision.
+"""What a model exported in half precision computes in it, and what stays in float32.
 
-In the graph around the ops a node is kept by this table. Inside an op its contract says it: softmax, normalisation, the
-pseudo-inverse and every sum over the sequence accumulate in float32, in body and kernels alike.
+Of the graph around the ops this table says it, node by node. Inside of an op its contract does: softmax, normalisation,
+the pseudo-inverse and every sum over the sequence are in float32, in body and kernels alike, whatever the element type.
+docs/precision.md has what each line costs if it is left out, measured by benchmarks/half_precision.py.
 """
 
 from __future__ import annotations
@@ -15,32 +16,99 @@ from lat_export.ops import DOMAIN
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+HALF, FLOAT32 = "half", "fp32"
+
 
 @dataclass(frozen=True)
-class Kept:
+class Rule:
     """One line of the table.
 
     Attributes:
-        op: op type of the nodes; of domain `lat` with that before it.
-        precisions: in which it is kept.
+        name: for people.
+        ops: op types of the nodes; of domain `lat` with that before it.
+        computed_in: `HALF` or `FLOAT32`.
         reason: why.
     """
 
-    op: str
-    precisions: tuple[str, ...]
+    name: str
+    ops: tuple[str, ...]
+    computed_in: str
     reason: str
 
 
 POLICY = (
-    Kept(
-        f"{DOMAIN}::LshCumulation",
-        ("fp16", "bf16"),
-        "a hash code is the signs of 64 sums: rounded queries, keys or projections flip some, and then whole rows differ",
+    Rule("linear layers", ("MatMul", "Gemm"), HALF, "nearly all weights and nearly all arithmetic"),
+    Rule("embedding tables", ("Gather",), HALF, "as large as several layers, and only read"),
+    Rule(
+        "attention",
+        tuple(
+            f"{DOMAIN}::{name}"
+            for name in (
+                "BandedWindowAttention",
+                "BandedWindowProbabilities",
+                "GlobalTokenAttention",
+                "GlobalTokenProbabilities",
+                "FullAttention",
+                "BernoulliExpectation",
+            )
+        ),
+        HALF,
+        "queries, keys and values are read in half precision; softmax, norms and sums inside are in float32",
     ),
+    Rule(
+        "hash codes",
+        (f"{DOMAIN}::LshCumulation",),
+        FLOAT32,
+        "a code is the signs of sums: rounded queries, keys or projections flip some, and then whole rows differ",
+    ),
+    Rule(
+        "landmarks",
+        (f"{DOMAIN}::NystromAttention", f"{DOMAIN}::NystromProbabilities"),
+        FLOAT32,
+        "the pseudo-inverse of a nearly singular matrix makes much of roundings of queries and keys; it is a few per "
+        "cent of a layer's arithmetic",
+    ),
+    Rule(
+        "normalisation",
+        ("LayerNormalization",),
+        FLOAT32,
+        "mean and variance of rows that may be large; what it gives is the next sum's first term",
+    ),
+    Rule(
+        "biases and residuals",
+        ("Add",),
+        FLOAT32,
+        "the residual goes through all layers: each sum in half precision rounds it once more; biases are few",
+    ),
+    Rule(
+        "activations",
+        ("Gelu", "Tanh", "Relu", "Sigmoid", "Erf", "Mul", "Pow", "Div", "Sub"),
+        FLOAT32,
+        "between sums in float32, where a rounding more would save nothing; masks made of numbers among them",
+    ),
+    Rule("convolutions", ("Conv",), FLOAT32, "ONNX has no bfloat16 Conv before opset 22"),
+)
+
+# They compute nothing, and take numbers as they come; Gather of an embedding table is a rule's.
+MOVES = frozenset(
+    {
+        *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "Identity", "Reshape"),
+        *("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+    }
 )
 
 
-def kept(node: ir.Node, precision: str, policy: Iterable[Kept]) -> bool:
-    """Whether a table keeps this node in float32."""
-    name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    return any(row.op == name and precision in row.precisions for row in policy)
+def name_of(node: ir.Node) -> str:
+    """The op type as the table names it."""
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def rule_of(node: ir.Node, policy: Iterable[Rule] = POLICY) -> Rule | None:
+    """The line that says what a node computes in; None of an op that no line names: it stays in float32."""
+    return next((rule for rule in policy if name_of(node) in rule.ops), None)
+
+
+def only_moves(node: ir.Node) -> bool:
+    """Whether a node hands on an activation as it is, in whatever type that is."""
+    data = node.inputs[0] if node.inputs else None
+    return node.op_type in MOVES and not node.domain and data is not None and data.const_value is None

@@ -87,6 +87,7 @@ def write_bundle(
         "kit": target.is_kit,
         "precision": graph.precision,
         "computed_in": graph.computed_in,
+        "largest_values": [asdict(largest) for largest in graph.largest],
         "semantics": checkpoint.options.semantics,
         "options": asdict(checkpoint.options),
         "signature": checkpoint.signature.to_json(),

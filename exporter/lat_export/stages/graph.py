@@ -17,6 +17,7 @@ from lat_export.stages.load import Loaded
 from lat_export.stages.signature import wanted_groups
 from lat_export.stages.trace import Traced
 from lat_export.targets.contract import PORTABLE_MODEL
+from lat_export.targets.largest_values import LargestValue
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -41,12 +42,14 @@ class Graph:
         lat_nodes: how many nodes of each `lat` op it has; one a layer.
         precision: of `PRECISIONS`.
         computed_in: in half precision, how many nodes compute in it and in "fp32", and how many "casts" lie between.
+        largest: of the values that are stored in float16, the largest on the golden cases; none where none was looked at.
     """
 
     model: Path
     lat_nodes: dict[str, int]
     precision: str = "fp32"
     computed_in: dict[str, int] = field(default_factory=dict)
+    largest: tuple[LargestValue, ...] = ()
 
 
 def build_graph(loaded: Loaded, traced: Traced, folder: Path, precision: str = "fp32") -> Graph:
