@@ -42,7 +42,7 @@ class Graph:
         lat_nodes: how many nodes of each `lat` op it has; one a layer.
         precision: of `PRECISIONS`.
         computed_in: in half precision, how many nodes compute in it and in "fp32", and how many "casts" lie between.
-        largest: of the values that are stored in float16, the largest on the golden cases; none where none was looked at.
+        largest: of the values that are stored in float16, the largest on the golden cases, where they were looked at.
     """
 
     model: Path
