@@ -237,9 +237,7 @@ def figures(errors: list[float], band: float) -> dict[str, Any]:
     finite = [error for error in errors if error < float("inf")]
     return {
         "worst": max(finite) if len(finite) == len(errors) else "NaN or Inf",
-        "rms": math.sqrt(statistics.fmean(error**2 for error in errors))
-        if len(finite) == len(errors)
-        else "NaN or Inf",
+        "rms": root_mean_square(errors) if len(finite) == len(errors) else "NaN or Inf",
         "median": statistics.median(errors) if statistics.median(errors) < float("inf") else "NaN or Inf",
         "above_the_band": sum(error > band for error in errors),
         "of": len(errors),

@@ -23,7 +23,6 @@ from lat_export.errors import InputError, ParityError
 from lat_export.native import ort_library
 from lat_export.ops import DOMAIN, OPS, StaticBounds
 from lat_export.pipeline import Exported, export
-from lat_export.precision import FLOAT32, HALF, MOVES, POLICY, convert, only_moves, rule_of
 from lat_export.remake import export_command, golden_command
 from lat_export.revalidation import revalidate
 from lat_export.stages.overflow import NEAR
@@ -76,52 +75,6 @@ def test_every_target_takes_half_precision(family: str, precision: str, target: 
 
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_graph_is_typed_as_the_policy_says(family: str, precision: str, exported: Get) -> None:
-    done = exported(TASK, "ort", family, precision)
-    graph, manifest = graph_of(done), done.bundle.manifest
-    for node in graph:
-        if node.op_type == "Cast" or only_moves(node):
-            continue
-        floats = {value.dtype for value in (*node.inputs, *node.outputs) if value is not None} & set(TYPES.values())
-        rule = rule_of(node)
-        assert floats <= {TYPES[precision if rule is not None and rule.computed_in == HALF else "fp32"]}, node.name
-    wide = [
-        value.name
-        for value in graph.initializers.values()
-        if value.dtype == TYPES["fp32"] and any(rule_of(use.node).computed_in == HALF for use in value.uses())
-    ]
-    assert wide == []
-    assert all(value.dtype == TYPES["fp32"] for value in graph.outputs)
-    assert manifest["computed_in"][precision] == sum(is_half(node, TYPES[precision]) for node in graph)
-    assert manifest["computed_in"]["casts"] == sum(is_float_cast(node) for node in graph)
-
-
-def is_half(node: ir.Node, half: ir.DataType) -> bool:
-    return node.op_type != "Cast" and half in {value.dtype for value in node.outputs}
-
-
-def is_float_cast(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and node.inputs[0].dtype in TYPES.values() and node.outputs[0].dtype in TYPES.values()
-
-
-def test_every_op_of_the_families_has_a_line_in_the_policy(exported: Get) -> None:
-    """An op without one stays in float32: nobody decided so."""
-    unnamed = {
-        node.op_type
-        for family in FAMILIES
-        for node in graph_of(exported(TASK, "ort", family, "fp16"))
-        if rule_of(node) is None and node.op_type not in (*MOVES, "Cast")
-        if any(value is not None and value.dtype in TYPES.values() for value in (*node.inputs, *node.outputs))
-    }
-    assert unnamed == set()
-    ops = [op for rule in POLICY for op in rule.ops]
-    assert len(ops) == len(set(ops))
-    assert {op.partition("::")[2] for op in ops if "::" in op} == set(OPS)
-    assert all(rule.reason and rule.computed_in in (HALF, FLOAT32) for rule in POLICY)
-
-
-@pytest.mark.parametrize("precision", HALVES)
-@pytest.mark.parametrize("family", FAMILIES)
 def test_bodies_are_right_in_half_precision(family: str, precision: str, exported: Get, tmp_path: Path) -> None:
     """With bodies in place of nodes, dynamic and as engines get them, the model keeps ONNX's rules of types."""
     model = exported(TASK, "ort", family, precision).bundle.folder / "model.onnx"
@@ -166,19 +119,6 @@ def test_hashing_stays_in_float32(precision: str, tmp_path: Path) -> None:
     # Of a half-precision export codes may flip further; what PyTorch computes is the same.
     rows = {row.remark for row in done.report.subjects[0].rows}
     assert rows <= {"", "hash codes may flip", "against the usual norm of this output"}
-
-
-def test_a_weight_is_narrowed_once(exported: Get) -> None:
-    """Embeddings that are the decoder's weights, too, are there once; each weight is its float32 self, rounded."""
-    whole = ir.load(exported("fill-mask", "onnx", "longformer").bundle.folder / "model.onnx")
-    known = {name: value.const_value.numpy() for name, value in whole.graph.initializers.items()}
-    convert(whole, "fp16")
-    narrow = {name: value for name, value in whole.graph.initializers.items() if value.dtype == TYPES["fp16"]}
-    assert narrow
-    for name, value in narrow.items():
-        assert np.array_equal(value.const_value.numpy(), known[name.removesuffix(".fp16")].astype(np.float16))
-        assert name.removesuffix(".fp16") not in whole.graph.initializers
-    assert len(whole.graph.initializers) == len(known)
 
 
 def scaled(folder: Path, factor: float) -> Path:

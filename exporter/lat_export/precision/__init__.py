@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lat_export.precision.convert import ELEMENT_TYPES, convert, widen_outputs
-from lat_export.precision.policy import FLOAT32, HALF, MOVES, POLICY, Rule, only_moves, rule_of
+from lat_export.precision.policy import FLOAT32, HALF, MOVES, POLICY, Rule, rule_of
 
 __all__ = [
     "ELEMENT_TYPES",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
-from lat_export.precision.policy import HALF, POLICY, Rule, only_moves, rule_of
+from lat_export.precision.policy import HALF, POLICY, Rule, moves_a_weight, moves_an_activation, rule_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +68,17 @@ class _Conversion:
                 value.dtype = wanted
 
     def _wanted(self, node: ir.Node) -> ir.DataType:
-        if only_moves(node):
+        if moves_an_activation(node):
             assert node.inputs[0] is not None
-            # Whole numbers, too, are moved: what they are has no say.
             return self._low if node.inputs[0].dtype == self._low else self._float
+        if moves_a_weight(node):
+            takers = [use.node for value in node.outputs for use in value.uses()]
+            return self._low if takers and all(map(self._is_half, takers)) else self._float
+        return self._low if self._is_half(node) else self._float
+
+    def _is_half(self, node: ir.Node) -> bool:
         rule = rule_of(node, self._policy)
-        return self._low if rule is not None and rule.computed_in == HALF else self._float
+        return rule is not None and rule.computed_in == HALF
 
     def _as(self, value: ir.Value, wanted: ir.DataType, before: ir.Node) -> ir.Value:
         """`value` as `wanted`: weights are converted once, other values by a cast that all who want it share."""

@@ -28,17 +28,25 @@ class Rule:
         ops: op types of the nodes; of domain `lat` with that before it.
         computed_in: `HALF` or `FLOAT32`.
         reason: why.
+        module: a part of the node's name, which begins with the module that it is from; "" for any.
     """
 
     name: str
     ops: tuple[str, ...]
     computed_in: str
     reason: str
+    module: str = ""
 
 
 POLICY = (
     Rule("linear layers", ("MatMul", "Gemm"), HALF, "nearly all weights and nearly all arithmetic"),
-    Rule("embedding tables", ("Gather",), HALF, "as large as several layers, and only read"),
+    Rule("word embeddings", ("Gather",), HALF, "as large as several layers, and only read", module="word_embeddings"),
+    Rule(
+        "positions and token types",
+        ("Gather",),
+        FLOAT32,
+        "small tables, at the very beginning: what they are rounded by goes through all layers",
+    ),
     Rule(
         "attention",
         tuple(
@@ -89,7 +97,8 @@ POLICY = (
     Rule("convolutions", ("Conv",), FLOAT32, "ONNX has no bfloat16 Conv before opset 22"),
 )
 
-# They compute nothing, and take numbers as they come; Gather of an embedding table is a rule's.
+# They compute nothing: an activation they hand on in the type that it has, a weight in the type that it is wanted in.
+# Gather of a weight, an embedding table, is a rule's.
 MOVES = frozenset(
     {
         *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "Identity", "Reshape"),
@@ -105,10 +114,22 @@ def name_of(node: ir.Node) -> str:
 
 def rule_of(node: ir.Node, policy: Iterable[Rule] = POLICY) -> Rule | None:
     """The line that says what a node computes in; None of an op that no line names: it stays in float32."""
-    return next((rule for rule in policy if name_of(node) in rule.ops), None)
+    name, place = name_of(node), str(node.name)
+    return next((rule for rule in policy if name in rule.ops and rule.module in place), None)
 
 
-def only_moves(node: ir.Node) -> bool:
-    """Whether a node hands on an activation as it is, in whatever type that is."""
+def moves_an_activation(node: ir.Node) -> bool:
+    return _moves(node) and not _takes_a_weight(node)
+
+
+def moves_a_weight(node: ir.Node) -> bool:
+    return _moves(node) and _takes_a_weight(node) and node.op_type != "Gather"
+
+
+def _moves(node: ir.Node) -> bool:
+    return node.op_type in MOVES and not node.domain
+
+
+def _takes_a_weight(node: ir.Node) -> bool:
     data = node.inputs[0] if node.inputs else None
-    return node.op_type in MOVES and not node.domain and data is not None and data.const_value is None
+    return data is not None and data.const_value is not None
