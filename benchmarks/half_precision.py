@@ -233,6 +233,10 @@ def measure(bundle: Path, checkpoint: Path, precision: str, scratch: Path) -> di
     return found
 
 
+def root_mean_square(errors: list[float]) -> float:
+    return math.sqrt(statistics.fmean(error**2 for error in errors))
+
+
 def figures(errors: list[float], band: float) -> dict[str, Any]:
     finite = [error for error in errors if error < float("inf")]
     return {
