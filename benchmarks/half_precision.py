@@ -46,7 +46,7 @@ from lat_export.tasks import TASKS
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge, check_subject, usual_norm, usual_sizes
 from lat_export.validation.compare import difference
-from lat_export.validation.golden import Golden
+from lat_export.validation.golden import Golden, take_rows
 from lat_export.validation.tolerance import RELATIVE_L2
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -196,10 +196,10 @@ def errors_of_pytorch(checkpoint: Path, golden: Golden, precision: str) -> list[
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in case.inputs.items()}
             outputs = module(**tensors, **wanted_groups(golden.signature))
-        for spec in golden.signature.outputs:
-            reference = case.outputs[spec.name]
-            output = picked(outputs, spec.name).float().numpy()
-            found.append(difference(output, reference, usual_norm(reference, usual[spec.name])).relative_l2)
+        whole = {spec.name: picked(outputs, spec.name).float().numpy() for spec in golden.signature.outputs}
+        for name, output in take_rows(whole, case.rows, golden.signature).items():
+            reference = case.outputs[name]
+            found.append(difference(output, reference, usual_norm(reference, usual[name])).relative_l2)
     return found
 
 
