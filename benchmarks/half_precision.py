@@ -1,6 +1,7 @@
 """What half precision costs, and what it would cost without each line of the policy.
 
     python benchmarks/half_precision.py [--work FOLDER]
+    python benchmarks/half_precision.py --page      writes only docs/precision.md, from the last result
 
 Every golden checkpoint on all its golden cases, in onnxruntime on the CPU, where each op computes in float32 and rounds
 what it gives to the precision: what an engine stores is rounded, no more. The error of a program is the relative L2 of
@@ -13,7 +14,7 @@ given, and how many are above the band of the precision. Programs:
 - weights rounded, and nothing else;
 - PyTorch itself, the module converted to the precision, with the references of the ops.
 
-docs/precision.md is written from the result by `python benchmarks/tables.py`.
+The tables of docs/precision.md are written from the result.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lat_export.environment import provenance
 from lat_export.families import FAMILIES
 from lat_export.onnx_file import save
 from lat_export.ops import StaticBounds
+from lat_export.ops.contract import OPSET_VERSION
 from lat_export.pipeline import export
 from lat_export.precision import ELEMENT_TYPES, FLOAT32, HALF, POLICY, Rule, convert
 from lat_export.stages.load import load
@@ -50,7 +52,11 @@ from lat_export.validation.golden import Golden, take_rows
 from lat_export.validation.tolerance import RELATIVE_L2
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "precision.md"
 PRECISIONS = ("fp16", "bf16")
+# In the bodies of `lat` ops, where they are in half precision.
+BODY_OPS = {"CastLike", "Concat", "Expand", "GatherElements", "Pad", "Reshape", "ScatterElements", "Slice", "Softmax"}
+BODY_OPS |= {"Transpose", "Unsqueeze", "Where"}
 SAMPLED = "yoso, sampled"
 # No such op in ONNX.
 NOT_TO_BE_HAD = {("convolutions", "bf16")}
@@ -267,11 +273,82 @@ def _sampled(work: Path) -> Path:
     return folder
 
 
+def policy_table() -> list[str]:
+    lines = ["| what | ops | computed in | why |", "|---|---|---|---|"]
+    for rule in POLICY:
+        ops = ", ".join(f"`{op}`" for op in rule.ops) + (f" of `{rule.module}`" if rule.module else "")
+        lines.append(f"| {rule.name} | {ops} | {rule.computed_in} | {rule.reason} |")
+    return lines
+
+
+def error_table(result: dict[str, Any]) -> list[str]:
+    lines = ["| family | precision | program | worst | rms | above the band |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        for name, found in row["errors"].items():
+            worst, rms = (
+                value if isinstance(value, str) else f"{value:.1e}" for value in (found["worst"], found["rms"])
+            )
+            above = f"{found['above_the_band']} of {found['of']}"
+            lines.append(f"| {row['family']} | {row['precision']} | {name} | {worst} | {rms} | {above} |")
+    return lines
+
+
+def task_table(result: dict[str, Any]) -> list[str]:
+    names = ("as exported, as onnxruntime runs it", "as exported", "PyTorch in this precision")
+    lines = ["| family | task | precision | band | onnxruntime | rounded | PyTorch |", "|---|---|---|---|---|---|---|"]
+    for row in result["tasks"]:
+        # onnxruntime runs bfloat16 with every value rounded.
+        worst = [row["errors"].get(name, row["errors"]["as exported"])["worst"] for name in names]
+        cells = " | ".join(f"{value:.1e}" for value in worst)
+        precision = row["precision"]
+        lines.append(f"| {row['family']} | {row['task']} | {precision} | {RELATIVE_L2[precision]:.0e} | {cells} |")
+    return lines
+
+
+def kernel_table() -> list[str]:
+    """Of the standard ops on the way, which types onnxruntime's CPU provider has a kernel for."""
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    known: dict[str, set[str]] = {}
+    for kernel in onnxruntime_pybind11_state.get_all_opkernel_def():
+        if (
+            kernel.provider == "CPUExecutionProvider"
+            and kernel.domain == ""
+            and kernel.version_range[1] >= OPSET_VERSION
+        ):
+            known.setdefault(kernel.op_name, set()).update(*kernel.type_constraints.values())
+    ops = sorted({op for rule in POLICY for op in rule.ops if "::" not in op} | BODY_OPS)
+    lines = ["| op | float16 | bfloat16 |", "|---|---|---|"]
+    for op in ops:
+        cells = ("yes" if f"tensor({kind})" in known.get(op, ()) else "no" for kind in ("float16", "bfloat16"))
+        lines.append(f"| {op} | {' | '.join(cells)} |")
+    return lines
+
+
+def write_page(result: dict[str, Any]) -> None:
+    blocks = {
+        "policy": policy_table(),
+        "errors": error_table(result),
+        "tasks": task_table(result),
+        "kernels": kernel_table(),
+    }
+    text = PAGE.read_text()
+    for name, lines in blocks.items():
+        begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "half_precision.json")
     parser.add_argument("--work", type=Path, help="Folder for float32 bundles, kept for another run.")
+    parser.add_argument("--page", action="store_true", help="Only write docs/precision.md.")
     arguments = parser.parse_args()
+    if arguments.page:
+        write_page(json.loads(arguments.out.read_text()))
+        return
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         work = arguments.work or scratch / "work"
@@ -298,7 +375,9 @@ def main() -> None:
         }
         for (family, precision), found in errors.items()
     ]
-    arguments.out.write_text(json.dumps({**provenance(), "rows": rows, "tasks": by_task}, indent=1) + "\n")
+    result = {**provenance(), "rows": rows, "tasks": by_task}
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_page(result)
 
 
 if __name__ == "__main__":
