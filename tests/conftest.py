@@ -36,14 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
-    """`exported(task, target, family)`: a golden checkpoint, exported once a session."""
-    done: dict[tuple[str, str, str], Exported] = {}
+    """`exported(task, target, family, precision)`: a golden checkpoint, exported once a session."""
+    done: dict[tuple[str, ...], Exported] = {}
 
-    def get(task: str, target: str = "onnx", family: str = "longformer") -> Exported:
-        key = family, task, target
+    def get(task: str, target: str = "onnx", family: str = "longformer", precision: str = "fp32") -> Exported:
+        key = family, task, target, precision
         if key not in done:
             out = tmp_path_factory.mktemp("bundle") / "-".join(key)
-            done[key] = export(ModelSpec(str(GOLDEN / family / task / "checkpoint"), target, out))
+            checkpoint = GOLDEN / family / task / "checkpoint"
+            done[key] = export(ModelSpec(str(checkpoint), target, out, precision=precision))
         return done[key]
 
     return get

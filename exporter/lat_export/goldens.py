@@ -49,6 +49,7 @@ def make_golden(
             golden_command(spec, texts, arrays, all_rows=all_rows),
             kept_bytes=None if all_rows else KEPT_BYTES_PER_CASE,
             given=given,
+            precision=spec.precision,
         )
         if note := golden.note_on_reference():
             tell(f"warning: {note}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lat_export.errors import ParityError
 from lat_export.remake import export_command
@@ -15,6 +15,7 @@ from lat_export.stages.graph import build_graph
 from lat_export.stages.kit import write_kit
 from lat_export.stages.load import load
 from lat_export.stages.lower import build_plan, case_profiles, lower, unused_options
+from lat_export.stages.overflow import check_overflow, near_overflow
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
@@ -54,12 +55,16 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         with _timed("trace", tell):
             traced = trace(loaded)
         with _timed("graph", tell):
-            graph = build_graph(loaded, traced, staging.folder)
+            graph = build_graph(loaded, traced, staging.folder, spec.precision)
         del traced
         if spec.validate:
             with _timed("record", tell):
-                golden = record(loaded, staging.folder, export_command(spec), case_profiles(spec, plan))
+                profiles = case_profiles(spec, plan)
+                golden = record(loaded, staging.folder, export_command(spec), profiles, precision=spec.precision)
             warnings.add(golden.note_on_reference())
+            with _timed("overflow", tell):
+                graph = replace(graph, largest=check_overflow(graph, golden))
+            warnings.add(near_overflow(graph.largest))
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):
             lowered = lower(graph, target, plan, staging.scratch)
@@ -67,12 +72,12 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
             built = build(lowered, target, staging.folder, checkpoint.signature)
         warnings.add(*built.warnings)
         report = None
-        judge = Judge(target=target.name, ops=tuple(graph.lat_nodes))
+        judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
         if spec.validate:
             with _timed("validate", tell):
                 scratch = staging.scratch
                 report = validate(staging.folder, target, lowered.plan, built.forms, golden, scratch, judge, tell)
-            _demand_parity(report)
+            _demand_parity(report, spec.precision)
         if target.is_kit:
             with _timed("kit", tell):
                 built = write_kit(
@@ -93,28 +98,50 @@ def _target(spec: ModelSpec, tell: Tell) -> Target:
     return target
 
 
-def _demand_parity(report: Report) -> None:
+# What may be done where a precision loses parity.
+FINER = {
+    "fp16": "weights and products in 11 bits are too coarse for this checkpoint: export it in fp32",
+    "bf16": "weights and products in 8 bits are too coarse for this checkpoint: --precision fp16 has 11, fp32 24",
+}
+
+
+def _demand_parity(report: Report, precision: str) -> None:
     for subject, row in report.failures():
-        raise ParityLostError(subject.subject, row.case, row.output, row.relative_l2, row.tolerance, row.remark, report)
+        raise ParityLostError(
+            subject.subject, row.case, row.output, row.relative_l2, row.tolerance, row.remark, report, precision
+        )
     for subject in report.subjects:
         for node in subject.sampled:
             if node.verdict == FAILED:
                 place = f"{node.node}, on its own inputs"
-                raise ParityLostError(subject.subject, node.case, place, node.relative_l2, node.tolerance, "", report)
+                raise ParityLostError(
+                    subject.subject, node.case, place, node.relative_l2, node.tolerance, "", report, precision
+                )
+
+
+NOTHING_WRITTEN = "nothing was written; with --no-validate the bundle is, for a look with lat-export inspect"
 
 
 class ParityLostError(ParityError):
     """The first output that is further from PyTorch than its tolerance; `report` has them all."""
 
     def __init__(
-        self, subject: str, case: str, output: str, relative_l2: float, tolerance: float, remark: str, report: Report
+        self,
+        subject: str,
+        case: str,
+        output: str,
+        relative_l2: float,
+        tolerance: float,
+        remark: str,
+        report: Report,
+        precision: str = "fp32",
     ) -> None:
         self.report = report
         super().__init__(
             f"{subject} does not compute what PyTorch computes",
             got=f"relative L2 {relative_l2:.1e} in {output}" + (f" ({remark})" if remark else ""),
             expected=f"at most {tolerance:.0e}",
-            hint="nothing was written; with --no-validate the bundle is, for a look with lat-export inspect",
+            hint="; ".join([*([FINER[precision]] if precision in FINER else []), NOTHING_WRITTEN]),
             where={"stage": "validate", "case": case},
         )
 

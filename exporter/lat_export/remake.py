@@ -31,7 +31,7 @@ def export_command(spec: ModelSpec) -> str:
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
     words += [word for name, value in spec.engine.given.items() for word in _engine_option(FLAGS[name], value)]
-    return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
+    return command(*words, *_precision(spec), *_choices(spec), "--out", portable(spec.out), "--force")
 
 
 def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], *, all_rows: bool) -> str:
@@ -39,6 +39,7 @@ def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], 
     words = ["golden", "make", portable(spec.model), *_choices(spec)]
     words += ["--texts", portable(texts)] if texts is not None else []
     words += [word for path in arrays for word in ("--arrays", portable(path))]
+    words += _precision(spec)
     words += ["--all-rows"] if all_rows else []
     return command(*words, "--out", portable(spec.out), "--force")
 
@@ -52,6 +53,10 @@ def _engine_option(flag: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         return [word for one in value for word in (flag, one)]
     return [flag] if value is True else [flag, portable(value) if isinstance(value, Path) else str(value)]
+
+
+def _precision(spec: ModelSpec) -> list[str]:
+    return [] if spec.precision == "fp32" else ["--precision", spec.precision]
 
 
 def _choices(spec: ModelSpec) -> list[str]:

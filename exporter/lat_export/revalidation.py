@@ -10,7 +10,7 @@ from lat_export.divergence import Search, search
 from lat_export.engine_options import EngineOptions
 from lat_export.errors import InputError
 from lat_export.scratch import scratch_folder
-from lat_export.stages.bundle import read_bundle
+from lat_export.stages.bundle import precision_of, read_bundle
 from lat_export.stages.validate import validate, validate_subjects, with_sampled_nodes
 from lat_export.targets import BuildPlan, Target, target_of
 from lat_export.targets.foreign import ONNX_SUFFIXES, Names, foreign_subject
@@ -30,7 +30,7 @@ def revalidate(
     """Check a bundle's digests and run its artifacts against golden tensors again.
 
     Args:
-        judge: tolerances and repetitions; target and ops are the bundle's own.
+        judge: tolerances and repetitions; target, precision and ops are the bundle's own.
         golden: other golden tensors than the bundle's.
         runtime_cache: file of what TensorRT-RTX compiles when its engine runs.
     Raises:
@@ -44,7 +44,8 @@ def revalidate(
     tensors = Golden(golden or folder)
     if tensors.signature.inputs != bundle.signature.inputs or tensors.signature.outputs != bundle.signature.outputs:
         raise InputError("the golden tensors are of another signature than the bundle", got=golden, expected=folder)
-    judge = replace(judge or Judge(), target=target.name, ops=tuple(bundle.manifest["lat_nodes"]))
+    known = {"precision": bundle.manifest["precision"], "ops": tuple(bundle.manifest["lat_nodes"])}
+    judge = replace(judge or Judge(), target=target.name, **known)
     with scratch_folder() as scratch:
         plan = _with_runtime_cache(bundle.plan, target, runtime_cache)
         return validate(folder, target, plan, bundle.forms, tensors, scratch, judge, tell)
@@ -77,6 +78,7 @@ def validate_artifact(
         if names is not None:
             raise InputError("a bundle's tensors have the golden's names", got=f"--names {names}")
         report = revalidate(artifact, judge, golden, tell, runtime_cache)
+        wanted = wanted and replace(wanted, precision=precision_of(artifact))
     elif golden is None:
         raise InputError(
             "an engine or ONNX file by itself has no golden tensors",

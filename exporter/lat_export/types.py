@@ -53,6 +53,7 @@ class Range:
 # The dim of the most global tokens in a row of a batch, which only the data tell; `GLOBALS_DIM+9` is 9 more.
 GLOBALS_DIM = "globals"
 SEMANTICS = ("hf", "paper")
+PRECISIONS = ("fp32", "fp16", "bf16")
 OPTIONAL_INPUTS = ("token_type_ids", "position_ids", "inputs_embeds")
 OPTIONAL_OUTPUTS = ("hidden_states", "attentions")
 
@@ -97,6 +98,7 @@ class ModelSpec:
         outputs: of `OPTIONAL_OUTPUTS`.
         kit: no engine is built here, but a folder that builds it on another machine.
         engine: how an engine is built.
+        precision: of `PRECISIONS`; what stays in float32 in half precision is in `lat_export.precision.POLICY`.
     """
 
     model: str
@@ -116,6 +118,11 @@ class ModelSpec:
     force: bool = False
     kit: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError("unknown precision", got=self.precision, expected=", ".join(PRECISIONS))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lat_export.cli.options import FOLDER, NamesType
+from lat_export.cli.options import FOLDER, PRECISIONS, NamesType
 from lat_export.console import tell
 from lat_export.tasks import TASKS
 from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, ModelSpec, Options
@@ -29,6 +29,13 @@ def golden() -> None:
 @click.option("--semantics", type=click.Choice(SEMANTICS), default="hf", show_default=True, help="As for an export.")
 @click.option("--hash-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of YOSO's hashes.")
 @click.option("--num-hash", type=click.IntRange(min=1), help="Hashes of sampled YOSO.  [default: the config's]")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of what is to be compared with them: how far hash codes of sampled YOSO may flip. PyTorch computes in fp32.",
+)
 @click.option("--all-rows", is_flag=True, help="Keep every position, also where a case's outputs are over 16 MiB.")
 @click.option("--allow-pickle", is_flag=True, help="Read pickled weights (pytorch_model.bin) of a source you trust.")
 @click.option("--force", is_flag=True, help="Replace existing golden tensors.")

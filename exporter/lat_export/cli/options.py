@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from lat_export.profiles import parse_profile
-from lat_export.types import Range
+from lat_export.types import PRECISIONS, Range
 
 # The names are written out so that --help loads nothing; a test compares them with the tables.
 TARGET_NAMES = ("onnx", "ort", "trt", "trt-rtx")
-PRECISIONS = ("fp32", "fp16", "bf16")
+__all__ = ["FOLDER", "PRECISIONS", "SEARCHED", "TARGET_NAMES", "NamesType", "RangeType"]
 SEARCHED = ("model", "graph", "engine", "ort")
 
 FOLDER = click.Path(path_type=Path)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("artifact", metavar="BUNDLE|ENGINE|ONNX", type=FOLDER)
 @click.option("--against", type=FOLDER, help="Folder with golden tensors.  [default: the bundle's own]")
 @click.option("--names", type=FOLDER, help="JSON of what an engine calls the golden's tensors, where it is otherwise.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="Of an engine.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of an engine or ONNX file.  [default: fp32]")
 @click.option(
     "--repeat", type=click.IntRange(min=1), default=1, help="Runs that must give the same bits.  [default: 1]"
 )
@@ -62,7 +62,7 @@ def validate(
 
     demand_places({"--html": page, "--report": data}, artifact)
     tolerances = Tolerances.read(how["tolerances"]) if how["tolerances"] else Tolerances()
-    judge = Judge(tolerances, precision=how["precision"], repeat=how["repeat"])
+    judge = Judge(tolerances, precision=how["precision"] or "fp32", repeat=how["repeat"])
     report = validate_artifact(artifact, against, names, judge, _search(**how), tell, how["runtime_cache"])
     if data:
         write_json(data, report)
@@ -76,11 +76,11 @@ def validate(
 
 
 def _search(
-    bisect: Path | None, layers: Path | None, form: str, case: str | None, precision: str, **_: Any
+    bisect: Path | None, layers: Path | None, form: str, case: str | None, precision: str | None, **_: Any
 ) -> Search | None:
     from lat_export.divergence import Search
 
     if bisect and layers and bisect != layers:
         raise InputError("--bisect and --layers search one other side", got=f"{bisect}, {layers}")
     other = bisect or layers
-    return Search(other, form, case, bool(bisect), bool(layers), precision) if other else None
+    return Search(other, form, case, bool(bisect), bool(layers), precision or "fp32") if other else None

@@ -12,7 +12,7 @@ from lat_export.dry_run.dtypes import dtype_findings
 from lat_export.dry_run.findings import ERROR, NOTE, WARNING, Finding, gravest_first
 from lat_export.dry_run.importers import Importers, importers
 from lat_export.dry_run.memory import MemoryEstimate, estimate
-from lat_export.dry_run.nodes import CALLER, classify, node_findings
+from lat_export.dry_run.nodes import classify, node_findings
 from lat_export.dry_run.plugin_rules import PluginLibrary, lat_findings, library_findings, plugin_library
 from lat_export.dry_run.profile_rules import corners, profile_findings
 from lat_export.dry_run.report import DryRun, Trial
@@ -23,7 +23,7 @@ from lat_export.errors import InputError, LatExportError, first_line
 from lat_export.ops import DOMAIN, StaticBounds
 from lat_export.profiles import profile_text
 from lat_export.targets import TARGETS, BuildPlan
-from lat_export.targets.lowering import bounded, inline
+from lat_export.targets.lowering import bounded, inline, name_callers
 from lat_export.targets.tensorrt_target import TensorRTTarget
 from lat_export.types import Signature, TensorSpec
 
@@ -103,9 +103,7 @@ def examine(given: Given, target: TensorRTTarget, plan: BuildPlan, scratch: Path
 
 def flattened(program: ir.Model, kept: frozenset[str]) -> ir.Model:
     """Bodies in place of their nodes, but for those that a plugin runs; each node of a body knows its caller."""
-    for node in program.graph:
-        if node.op_identifier() in program.functions:
-            node.metadata_props[CALLER] = str(node.name)
+    name_callers(program)
     inline(program, kept)
     return program
 

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 from lat_export.dry_run.findings import ERROR, WARNING, Finding
 from lat_export.dry_run.importers import Importers
 from lat_export.ops import DOMAIN
+from lat_export.targets.lowering import CALLER
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-# Metadata of a node of an inlined body: the name of the node that the body was put in for.
-CALLER = "lat_export.caller"
 PLUGIN, BUILT_IN, FUNCTION, UNKNOWN = "plugin", "built-in", "local function", "unknown"
 KINDS = (PLUGIN, BUILT_IN, FUNCTION, UNKNOWN)
 STANDARD_DOMAINS = ("", "ai.onnx")

@@ -55,7 +55,7 @@ def _given(
     tell("trace ...")
     traced = trace(loaded)
     tell("graph ...")
-    graph = build_graph(loaded, traced, scratch)
+    graph = build_graph(loaded, traced, scratch, spec.precision)
     given = given_model(spec.model, graph.model, signature)
     return given, build_plan(spec, signature, target), loaded.checkpoint.warnings
 
@@ -63,6 +63,7 @@ def _given(
 def _of_bundle(folder: Path, spec: ModelSpec, target: TensorRTTarget) -> tuple[Given, BuildPlan]:
     """For the sizes that the user names, else those that the bundle's engine was built for, else the usual ones."""
     bundle = read_bundle(folder)
+    _demand_precision(spec, bundle.manifest["precision"])
     signature = bundle.signature
     usual = build_plan(spec, signature, target)
     max_global = spec.max_global if spec.max_global is not None else usual.max_global
@@ -75,7 +76,18 @@ def _of_bundle(folder: Path, spec: ModelSpec, target: TensorRTTarget) -> tuple[G
     return given_model(spec.model, folder / PORTABLE_MODEL, signature), plan
 
 
+def _demand_precision(spec: ModelSpec, own: str) -> None:
+    """What is exported already has its element types, and keeps them."""
+    if spec.precision not in ("fp32", own):
+        raise InputError(
+            "only a checkpoint can be examined in another precision",
+            got=f"--precision {spec.precision}, {spec.model}",
+            expected="a checkpoint, or no --precision",
+        )
+
+
 def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:
+    _demand_precision(spec, "fp32")
     given = given_model(spec.model, path, None)
     usual = {"batch": DEFAULT_BATCH, "choices": DEFAULT_CHOICES}
     known = {*usual, *(dim for dim in DIMS.values() if all(dim in named for named in named_profiles(spec)))}

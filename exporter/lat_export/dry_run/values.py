@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lat_export.dry_run.nodes import CALLER, subgraphs
+from lat_export.dry_run.nodes import subgraphs
 from lat_export.ops import DOMAIN, OPS
+from lat_export.targets.lowering import CALLER
 
 if TYPE_CHECKING:
     import onnx

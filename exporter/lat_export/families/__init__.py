@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from lat_export.errors import InputError
-from lat_export.families.contract import Family, Limits
+from lat_export.families.contract import SHAKEN_BY, Family, Limits
 from lat_export.registry import discover
 
 FAMILIES: dict[str, Family] = discover(sys.modules[__name__], "FAMILY", "model_type")
@@ -23,4 +23,4 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-__all__ = ["FAMILIES", "Family", "Limits", "family_of"]
+__all__ = ["FAMILIES", "SHAKEN_BY", "Family", "Limits", "family_of"]

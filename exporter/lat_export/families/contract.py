@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from lat_export.types import Options
 
 
-# Relative size of the move, in standard deviations: 64 float32 roundings. Hash codes then flip about 64 times as often
-# as between two float32 programs, and outputs, by the square root of that, move about 8 times as far: a band that
-# right programs do not leave, and that hardly ever is empty where one of them flips a single code.
-SHAKEN_BY = 64 * 2.0**-23
+# Relative size of the move by precision, in standard deviations. 64 float32 roundings: hash codes then flip about 64
+# times as often as between two float32 programs, and outputs, by the square root of that, move about 8 times as far: a
+# band that right programs do not leave, and that hardly ever is empty where one of them flips a single code. In half
+# precision queries and keys have come through layers of roundings: 4 of them are about the tolerance of any output.
+SHAKEN_BY = {"fp32": 64 * 2.0**-23, "fp16": 4 * 2.0**-10, "bf16": 4 * 2.0**-7}
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class Family(ABC):
         return ["attentions are computed beside the attention itself, in standard ops: slower, and with more memory"]
 
     def shaken(
-        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int
+        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int, by: float
     ) -> AbstractContextManager[Any] | None:
-        """While it is open, `swapped` computes with queries and keys moved by `SHAKEN_BY`.
+        """While it is open, `swapped` computes with queries and keys moved by that part of themselves.
 
         For attention that hangs on the sign of numbers which may be near zero, so that two right programs differ by
         more than rounding; None where it does not. How far the outputs move is how far such programs may differ.

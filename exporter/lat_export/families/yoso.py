@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithCrossAttentions
 
 from lat_export.errors import InputError
 from lat_export.families.backbone import Backbone, SelfAttention, with_backbone
-from lat_export.families.contract import SHAKEN_BY, Family, Limits
+from lat_export.families.contract import Family, Limits
 from lat_export.ops import OPS
 from lat_export.ops.bernoulli_expectation import expected_collisions
 from lat_export.ops.lsh_cumulation import collisions
@@ -57,6 +57,7 @@ class HashedSelfAttention(SelfAttention):
         self.num_hash = options.num_hash or attention.num_hash
         self.weights_wanted = options.semantics == "paper"
         self.shaken_from: torch.Generator | None = None
+        self.shaken_by = 0.0
         if not attention.use_expectation:
             self.projection: torch.Tensor
             projection = draw_projection(
@@ -90,7 +91,8 @@ class HashedSelfAttention(SelfAttention):
         query, key, value = source.query(hidden_states), source.key(hidden_states), source.value(hidden_states)
         if self.shaken_from is not None:
             query, key = (
-                rows * (1 + SHAKEN_BY * torch.randn(rows.shape, generator=self.shaken_from)) for rows in (query, key)
+                rows * (1 + self.shaken_by * torch.randn(rows.shape, generator=self.shaken_from))
+                for rows in (query, key)
             )
         shared = {"num_heads": source.num_attention_heads, "hash_code_len": source.hash_code_len}
         if source.use_expectation:
@@ -134,12 +136,12 @@ def draw_projection(
 
 
 @contextmanager
-def _shaken(swapped: torch.nn.Module, seed: int) -> Iterator[None]:
+def _shaken(swapped: torch.nn.Module, seed: int, by: float) -> Iterator[None]:
     attentions = [module for module in swapped.modules() if isinstance(module, HashedSelfAttention)]
     generator = torch.Generator().manual_seed(seed)
     try:
         for attention in attentions:
-            attention.shaken_from = generator
+            attention.shaken_from, attention.shaken_by = generator, by
         yield
     finally:
         for attention in attentions:
@@ -186,9 +188,9 @@ class Yoso(Family):
         return super().why_not_transformers(config, options)
 
     def shaken(
-        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int
+        self, config: PreTrainedConfig, swapped: torch.nn.Module, seed: int, by: float
     ) -> AbstractContextManager[Any] | None:
-        return None if config.use_expectation else _shaken(swapped, seed)
+        return None if config.use_expectation else _shaken(swapped, seed, by)
 
     def expected_nodes(self, config: PreTrainedConfig) -> dict[str, int]:
         return {"BernoulliExpectation" if config.use_expectation else "LshCumulation": config.num_hidden_layers}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import ShapeError
 from lat_export.ops.body import OwnAttribute
+from lat_export.ops.onnx_types import FLOAT32
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,10 +24,14 @@ def convolution(values: torch.Tensor, conv_weight: torch.Tensor) -> torch.Tensor
 
 
 def convolution_body(op: BodyBuilder, values: ir.Value, conv_weight: ir.Value) -> ir.Value:
-    """The same for ONNX bodies: [B, H, N, D] with taps [H, K] -> [B, H, N, D]."""
+    """The same for ONNX bodies: [B, H, N, D] with taps [H, K] -> [B, H, N, D].
+
+    In float32, whatever the element type: up to opset 21, ONNX has no bfloat16 Conv.
+    """
     half = op.Div(op.size(conv_weight, 1), [2])
-    padded = op.Pad(values, op.dims(half, half), op.CastLike(0, values), [2])
-    return op.Conv(padded, op.Unsqueeze(conv_weight, [1, 3]), group=OwnAttribute("num_heads"))
+    rows, taps = op.Cast(values, to=FLOAT32), op.Cast(op.Unsqueeze(conv_weight, [1, 3]), to=FLOAT32)
+    padded = op.Pad(rows, op.dims(half, half), 0.0, [2])
+    return op.CastLike(op.Conv(padded, taps, group=OwnAttribute("num_heads")), values)
 
 
 def taps_are_odd(sizes: dict[str, int], attributes: dict[str, Any]) -> None:

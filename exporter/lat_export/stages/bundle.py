@@ -89,7 +89,9 @@ def write_bundle(
         "lat_export": __version__,
         "target": target.name,
         "kit": target.is_kit,
-        "precision": "fp32",
+        "precision": graph.precision,
+        "computed_in": graph.computed_in,
+        "largest_values": [asdict(largest) for largest in graph.largest],
         "semantics": checkpoint.options.semantics,
         "options": asdict(checkpoint.options),
         "signature": checkpoint.signature.to_json(),
@@ -135,6 +137,12 @@ def is_bundle(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         listed = set()
     return found <= listed | {MANIFEST_FILE, MANIFEST_DIGEST_FILE}
+
+
+def precision_of(folder: Path) -> str:
+    """Of a bundle that was read before."""
+    precision: str = json.loads((folder / MANIFEST_FILE).read_text())["precision"]
+    return precision
 
 
 def read_bundle(folder: Path) -> Bundle:

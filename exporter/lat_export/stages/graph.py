@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lat_export.errors import InternalError
 from lat_export.onnx_file import save
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS
+from lat_export.precision import convert
 from lat_export.stages.load import Loaded
 from lat_export.stages.signature import wanted_groups
 from lat_export.stages.trace import Traced
 from lat_export.targets.contract import PORTABLE_MODEL
+from lat_export.targets.largest_values import LargestValue
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -38,17 +40,24 @@ class Graph:
 
     Attributes:
         lat_nodes: how many nodes of each `lat` op it has; one a layer.
+        precision: of `PRECISIONS`.
+        computed_in: in half precision, how many nodes compute in it and in "fp32", and how many "casts" lie between.
+        largest: of the values that are stored in float16, the largest on the golden cases, where they were looked at.
     """
 
     model: Path
     lat_nodes: dict[str, int]
+    precision: str = "fp32"
+    computed_in: dict[str, int] = field(default_factory=dict)
+    largest: tuple[LargestValue, ...] = ()
 
 
-def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
+def build_graph(loaded: Loaded, traced: Traced, folder: Path, precision: str = "fp32") -> Graph:
     """Write the portable model into `folder`.
 
     Raises:
         InternalError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
+        InputError: a weight is beyond what `precision` can hold.
     """
     import onnx_ir
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
@@ -75,10 +84,11 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
         value.shape = onnx_ir.Shape(tensor.dims)
     # The exporter's stack traces hold paths of this machine and would make two exports differ.
     ClearMetadataAndDocStringPass()(program)
+    computed_in = convert(program, precision)
     path = folder / PORTABLE_MODEL
     save(program, path)
     _check(path)
-    return Graph(path, found)
+    return Graph(path, found, precision, computed_in)
 
 
 def name_nodes(program: onnx_ir.Model) -> dict[str, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from lat_export import __version__
 from lat_export.digest import file_sha256
 from lat_export.errors import InternalError, first_line
+from lat_export.families import SHAKEN_BY
 from lat_export.profiles import Profile
 from lat_export.quiet import quiet_transformers
 from lat_export.stages.load import Checkpoint, Loaded
@@ -45,21 +46,23 @@ def record(
     profiles: Sequence[Profile] = ({},),
     kept_bytes: int | None = KEPT_BYTES_PER_CASE,
     given: GivenCases | None = None,
+    precision: str = "fp32",
 ) -> Golden:
-    """Run transformers' own modules over the cases and write the golden tensors into `folder`.
+    """Run transformers' own modules over the cases, in float32, and write the golden tensors into `folder`.
 
     Args:
         command: the command that makes them again, for the manifest.
         profiles: sizes that the artifacts are for; cases of the table outside of all of them are not made.
         kept_bytes: outputs that are larger together keep only some positions of the sequence; None keeps them all.
         given: a user's own cases, which then take the place of the case table.
+        precision: of what is to be compared with them: hash codes may flip by its roundings.
 
     Where transformers cannot run a case, the family's swapped module (the PyTorch references of the ops) does; the
     manifest says so case by case.
     """
     signature = loaded.signature
     writer = GoldenWriter(folder, signature, origin(loaded.checkpoint, command, given))
-    reference = _Reference(loaded)
+    reference = _Reference(loaded, SHAKEN_BY[precision])
     for case, inputs in given.cases if given else _cases_of_the_table(signature, profiles):
         outputs, computed_by, why = reference(case, inputs)
         noise = reference.noise(inputs, outputs)
@@ -114,8 +117,8 @@ def checkpoint_digests(folder: Path, *, tokenizer: bool = False) -> dict[str, st
 class _Reference:
     """Computes a case in PyTorch: transformers where it can, our own reference where it raises."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded
+    def __init__(self, loaded: Loaded, shaken_by: float) -> None:
+        self._loaded, self._shaken_by = loaded, shaken_by
         self._made: torch.nn.Module | None = None
 
     def _swapped(self) -> torch.nn.Module:
@@ -131,7 +134,7 @@ class _Reference:
         family, config = self._loaded.checkpoint.family, self._loaded.model.config
         found: dict[str, float] = {}
         for seed in NOISE_SEEDS:
-            shaken = family.shaken(config, self._swapped(), seed)
+            shaken = family.shaken(config, self._swapped(), seed, self._shaken_by)
             if shaken is None:
                 return {}
             with shaken:

@@ -78,5 +78,6 @@ def validate_subjects(
         files={path.name: file_sha256(path) for path in files},
         golden=golden.provenance(),
         tolerances=judge.tolerances.to_json(),
+        precision=judge.precision,
     )
     return Report(tuple(reports), provenance)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import onnx_ir
 
 
+# In the metadata of a node of an inlined body: the name of the node whose body it was.
+CALLER = "lat_export.caller"
+
+
 def lat_nodes(model: Path) -> dict[str, str]:
     """Op type by node name of every `lat` node in an ONNX file; no weight is read."""
     import onnx_ir as ir
@@ -52,6 +56,13 @@ def bounded(model: Path, bounds: StaticBounds) -> onnx_ir.Model:
         if domain == DOMAIN and name in OPS:
             program.functions[identifier] = OPS[name].function(bounds)
     return program
+
+
+def name_callers(program: onnx_ir.Model) -> None:
+    """Before `inline`: each node of a body is to know its caller. Metadata of a node goes to all of its body."""
+    for node in program.graph:
+        if node.op_identifier() in program.functions:
+            node.metadata_props[CALLER] = str(node.name)
 
 
 def inline(program: onnx_ir.Model, kept: Collection[str] = ()) -> None:

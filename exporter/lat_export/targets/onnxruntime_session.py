@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export import native
 from lat_export.errors import InputError, MissingError, first_line
+from lat_export.onnx_file import save
 from lat_export.ops import OPS
+from lat_export.precision import widen_outputs
 from lat_export.targets.contract import Runner, WatchedRunner
+from lat_export.targets.half_on_cpu import compute_in_float32, has_bfloat16
 from lat_export.types import BODY, NATIVE, Signature
 
 if TYPE_CHECKING:
@@ -44,12 +47,17 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """A CPU session.
 
+    A bfloat16 model, which onnxruntime's CPU provider does not take, is rewritten to compute in float32 first.
+
     Args:
         optimised_copy: where to save what onnxruntime made of the graph.
         native_ops: library whose ops run in place of function bodies.
         configure: sets further options.
     """
     import onnxruntime
+
+    def opened(file: Path) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     options = default_options()
     if configure is not None:
@@ -61,13 +69,34 @@ def session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(optimised_copy)
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return opened(model)
     except Exception as error:  # onnxruntime's errors share no base class of their own
+        if "NOT_IMPLEMENTED" in str(error) and (program := _in_float32(model, native_ops)) is not None:
+            with TemporaryDirectory(prefix="lat-export-") as scratch:
+                save(program, Path(scratch) / model.name)
+                return opened(Path(scratch) / model.name)
         raise InputError(
             f"onnxruntime cannot load {model.name}",
             got=str(error).splitlines()[0][:300],
             where={"stage": "run (onnxruntime)"},
         ) from error
+
+
+def _in_float32(model: Path, native_ops: Path | None) -> onnx_ir.Model | None:
+    """A bfloat16 model as the CPU can run it; None of any other model."""
+    import onnx_ir as ir
+
+    program = ir.load(model)
+    if not has_bfloat16(program):
+        return None
+    compute_in_float32(program, ir.DataType.BFLOAT16, _run_natively(native_ops))
+    return program
+
+
+def _run_natively(native_ops: Path | None) -> set[str]:
+    """Names of the `lat` ops that a library runs, all of them in half precision, too."""
+    built = native.plugins() if native_ops is not None else None
+    return {name for name, op in OPS.items() if built is not None and op.stem in built.onnxruntime}
 
 
 def _register(options: onnxruntime.SessionOptions, native_ops: Path) -> None:
@@ -82,10 +111,16 @@ def _register(options: onnxruntime.SessionOptions, native_ops: Path) -> None:
 def session_of_part(
     program: onnx_ir.Model, weights_folder: Path, native_ops: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """A CPU session over a model in memory, whose external weights lie in `weights_folder`."""
+    """A CPU session over a model in memory, whose external weights lie in `weights_folder`.
+
+    It gives bfloat16 values, which numpy does not have, as float32; the model is rewritten for that.
+    """
     import onnx_ir
     import onnxruntime
 
+    if has_bfloat16(program):
+        widen_outputs(program.graph, onnx_ir.DataType.BFLOAT16)
+        compute_in_float32(program, onnx_ir.DataType.BFLOAT16, _run_natively(native_ops))
     options = default_options()
     if native_ops is not None:
         _register(options, native_ops)

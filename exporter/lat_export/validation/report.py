@@ -12,7 +12,7 @@ from typing import Any
 
 from lat_export.validation.compare import HISTOGRAM_DECADES
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
@@ -181,12 +181,14 @@ class Provenance:
         files: SHA-256 of every artifact by name.
         golden: of the golden tensors: their SHA-256, how many cases, and `origin` of their manifest.
         tolerances: `Tolerances.to_json`.
+        precision: of the artifacts, by which their tolerance was chosen.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     golden: dict[str, Any] = field(default_factory=dict)
     tolerances: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,9 @@ def _verdict_section(report: dict[str, Any]) -> Markup:
 
 
 def _kind(report: dict[str, Any]) -> str:
-    """As "Parity report: longformer, question-answering"."""
+    """As "Parity report: longformer, question-answering, fp16"; of float32 nothing is said."""
     model = [report["golden"][name] for name in ("family", "task") if name in report["golden"]]
+    model += [report["precision"]] if report.get("precision", "fp32") != "fp32" else []
     return "Parity report" + (f": {', '.join(model)}" if model else "")
 
 

@@ -1,0 +1,19 @@
+"""Half precision as types in the ONNX graph: what is computed in it and why, and the rewrite that makes it so."""
+
+from __future__ import annotations
+
+from lat_export.precision.convert import ELEMENT_TYPES, convert, widen_outputs
+from lat_export.precision.policy import FLOAT32, HALF, MOVES, POLICY, Rule, rule_of
+
+__all__ = [
+    "ELEMENT_TYPES",
+    "FLOAT32",
+    "HALF",
+    "MOVES",
+    "POLICY",
+    "Rule",
+    "convert",
+    "only_moves",
+    "rule_of",
+    "widen_outputs",
+]
