@@ -28,6 +28,7 @@ from lat_export.environment import gpu_count
 from lat_export.errors import InputError, LatExportError, MissingError, ParityError
 from lat_export.pipeline import Exported, export
 from lat_export.refitting import demand_same_graph, refit
+from lat_export.stages.bundle import read_bundle
 from lat_export.targets import TARGETS
 from lat_export.types import ModelSpec, Range
 
@@ -156,6 +157,14 @@ def test_the_same_checkpoint_fits_every_refittable_engine(options: dict[str, Any
     with pytest.raises(InputError, match="is there already"):
         refit(engine, str(CHECKPOINT), out)
     assert not list(tmp_path.glob(".model*"))
+
+
+def test_engine_without_weights_is_never_run(built: Make, tmp_path: Path) -> None:
+    """On any machine: what it would compute means nothing."""
+    bundle = read_bundle(built(strip_weights=True).parent)
+    subject = TARGETS["trt"].subjects(bundle.folder, bundle.signature, bundle.plan, tmp_path)[2]
+    with pytest.raises(MissingError, match="has no weights: lat-export refit"):
+        subject.open()
 
 
 def test_other_weights_fit_an_engine_that_takes_any(built: Make, other: Path, tmp_path: Path) -> None:
