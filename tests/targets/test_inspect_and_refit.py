@@ -58,11 +58,11 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
 def built(played: None, tmp_path: Path) -> Make:
     """`built(strip_weights=True)`: the engine of a bundle."""
 
-    def make(**options: Any) -> Path:
+    def make(precision: str = "fp32", **options: Any) -> Path:
         sizes = {"sequence": Range(1, 8, 16), "batch": Range(1, 1, 2)}
         out = tmp_path / "bundle"
-        spec = ModelSpec(str(CHECKPOINT), "trt", out, engine=EngineOptions(**options), validate=False, **sizes)
-        export(spec)
+        engine = EngineOptions(**options)
+        export(ModelSpec(str(CHECKPOINT), "trt", out, engine=engine, precision=precision, validate=False, **sizes))
         return out / "model.trt.engine"
 
     return make
@@ -145,7 +145,9 @@ def test_file_that_is_no_engine_is_refused(played: None, monkeypatch: pytest.Mon
         inspect_engine(tmp_path / "x.engine")
 
 
-@pytest.mark.parametrize("options", [{"strip_weights": True}, {"refittable": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"strip_weights": True}, {"refittable": True}, {"strip_weights": True, "precision": "fp16"}], ids=str
+)
 def test_the_same_checkpoint_fits_every_refittable_engine(options: dict[str, Any], built: Make, tmp_path: Path) -> None:
     engine, out = built(**options), tmp_path / "model.engine"
     done = refit(engine, str(CHECKPOINT), out)
