@@ -109,3 +109,18 @@ def check_each_rounding(device: Device, tensors: tuple[torch.Tensor, ...], attri
     expected = rows_of(context)[rows]
     relative = ((output[rows].double() - expected).norm() / expected.norm()).item()
     assert relative <= 2.0**-14, f"{relative:g}"
+
+
+def check_exact_off_16_bytes(device: Device, tensors: tuple[torch.Tensor, ...], attributes: dict[str, Any]) -> None:
+    """Rows of one input or of the output that do not lie on 16 bytes, by where they begin or by how far apart they are:
+    the bits of exact float32.
+    """
+    exact = run_tf32(device, tensors, attributes, allow=0)
+    assert not torch.equal(run_tf32(device, tensors, attributes), exact)
+    for which in range(3):
+        for before, behind in ((1, 3), (0, 1)):
+            given = [tensor.to(device.name) for tensor in tensors]
+            given[which] = torch.nn.functional.pad(given[which], (before, behind))[..., before:-behind]
+            assert torch.equal(run_tf32(device, tuple(given), attributes), exact)
+    assert torch.equal(run_tf32(device, tensors, attributes, offset=4), exact)
+    assert torch.equal(run_tf32(device, tensors, attributes, "odd"), exact)
