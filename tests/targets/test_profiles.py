@@ -205,7 +205,7 @@ def test_command_that_makes_it_again_has_every_profile() -> None:
 def test_profile_of_no_engine_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     export(replace(spec(CHECKPOINT, "seq=1:8:16", target="onnx"), out=tmp_path / "out", validate=False), told.append)
-    assert "warning: --profile: only engines have such limits; a model for ONNX takes any size" in told
+    assert "warning: --profile: only engines have such limits and options; a model for ONNX takes any size" in told
 
 
 def test_dry_run_looks_at_every_profile(made: Exported) -> None:
