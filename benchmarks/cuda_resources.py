@@ -3,7 +3,7 @@
     python benchmarks/cuda_resources.py --out benchmarks/results/cuda_resources.json
 
 Builds liblat_cuda.so anew in a folder of its own; needs cmake, ninja and nvcc, and no GPU. Ends with 1 where a kernel
-spills registers or has a stack. All architectures take ten minutes on two cores, so a test demands that the result is
+spills registers or has a stack. All architectures take five minutes on two cores, so a test demands that the result is
 of the sources as they are, and compiles one architecture itself.
 """
 

@@ -52,7 +52,7 @@ def built(resources: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def test_every_architecture_was_compiled_from_these_sources_and_none_spills(resources: Any) -> None:
-    """All seven take ten minutes: what the command wrote is of the sources as they are, or it has to be run again."""
+    """All seven take five minutes: what the command wrote is of the sources as they are, or it has to be run again."""
     written = json.loads(RESULT.read_text())
     assert written["sources_sha256"] == resources.sources_sha256(), f"run: python {resources.__file__} --out {RESULT}"
     assert {arch for registers in written["registers"].values() for arch in registers} == ARCHS
