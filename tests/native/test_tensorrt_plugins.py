@@ -22,6 +22,7 @@ import pytest
 from conftest import ROOT
 
 from lat_export import native
+from lat_export.errors import MissingError
 from lat_export.ops import OPS
 
 HOST = ROOT / "tests" / "native" / "tensorrt_host"
@@ -73,10 +74,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path | None], P
 
 @pytest.fixture(scope="module")
 def real_library() -> Path:
-    built = native.plugins()
-    if built is None or not (built.folder / LIBRARY).is_file():
-        pytest.skip(f"no {LIBRARY}: {built.left_out if built else native.ADVICE}")
-    return built.folder / LIBRARY
+    try:
+        return native.tensorrt_library()
+    except MissingError as error:
+        pytest.skip(f"{error.what}: {error.got}")
 
 
 @pytest.fixture(scope="module", params=[*(HEADERS or [None]), LIBRARY], ids=str)
