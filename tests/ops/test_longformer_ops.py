@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx_ir.passes.common import InlinePass
 from ops.banded_inputs import LENGTHS, MASKS, activations, token_mask
+from ops.references import check_by_policy, exact, feeds, in_dtype
 from ops.single_op_model import run, session, single_op_model
 
 from lat_export.errors import InputError, ShapeError
@@ -38,26 +39,14 @@ def attributes(name: str, window: int = 4) -> dict[str, int | float]:
     return {"num_heads": HEADS, "scale": SCALE, **({"window": window} if name == BANDED else {})}
 
 
-def in_dtype(tensors: tuple[torch.Tensor, ...], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-    return tuple(t.to(dtype) if t.is_floating_point() else t for t in tensors)
-
-
-def feeds(name: str, tensors: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
-    return {port.name: tensor.numpy() for port, tensor in zip(OPS[name].inputs, tensors, strict=True)}
-
-
-def check_by_policy(name: str, output: np.ndarray, tensors: tuple[torch.Tensor, ...], window: int) -> None:
-    """style.md: the error is at most twice that of plain PyTorch in the same dtype, and small in any case."""
-    exact = OPS[name].reference(*in_dtype(tensors, torch.float64), **attributes(name, window)).numpy()
-    naive = OPS[name].reference(*tensors, **attributes(name, window)).numpy()
-    assert np.isfinite(output).all()
+def check(name: str, output: np.ndarray, tensors: tuple[torch.Tensor, ...], window: int) -> None:
+    """By the policy, small in any case, and zero in the rows of the other op."""
+    op, unit = OPS[name], np.finfo(output.dtype).eps
+    check_by_policy(op, output, tensors, attributes(name, window), slack=16 * unit)
+    reference = exact(op, tensors, attributes(name, window))
+    assert np.abs(output - reference).max() <= 256 * unit * max(1.0, np.abs(reference).max())
     rows = (tensors[3] if name == BANDED else tensors[1]).numpy() == (1 if name == BANDED else 2)
     assert (output[~rows] == 0).all()  # so that the sum of both ops is what Longformer computes
-    error = np.abs(output.astype(np.float64) - exact).max()
-    naive_error = np.abs(naive.astype(np.float64) - exact).max()
-    unit = np.finfo(output.dtype).eps
-    assert error <= 2 * naive_error + 16 * unit * np.abs(exact).max()
-    assert error <= 256 * unit * max(1.0, np.abs(exact).max())
 
 
 @pytest.mark.parametrize("bounds", [None, StaticBounds(MAX_GLOBAL)], ids=["any globals", "static bound"])
@@ -69,7 +58,7 @@ def test_banded_body_is_the_reference(window: int, bounds: StaticBounds | None) 
             tensors = banded_inputs(kind, tokens)
             if bounds and (tensors[3] == 2).sum(1).max() > MAX_GLOBAL:
                 continue
-            check_by_policy(BANDED, run(opened, feeds(BANDED, tensors)), tensors, window)
+            check(BANDED, run(opened, feeds(OPS[BANDED], tensors)), tensors, window)
 
 
 @pytest.mark.parametrize("bounds", [None, StaticBounds(MAX_GLOBAL)], ids=["any globals", "static bound"])
@@ -80,7 +69,7 @@ def test_global_body_is_the_reference(bounds: StaticBounds | None) -> None:
             tensors = global_inputs(kind, tokens)
             if bounds and (tensors[1] == 2).sum(1).max() > MAX_GLOBAL:
                 continue
-            check_by_policy(GLOBAL, run(opened, feeds(GLOBAL, tensors)), tensors, 0)
+            check(GLOBAL, run(opened, feeds(OPS[GLOBAL], tensors)), tensors, 0)
 
 
 def intermediates(model: ir.Model, inputs: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -102,7 +91,9 @@ def test_global_body_takes_the_cheaper_of_its_ways() -> None:
     """The condition of its `If` is true for one global and false for many: both branches ran in the tests above."""
     taken = set()
     for kind, tokens in (("first global", 50), ("all global", 97)):
-        made = intermediates(single_op_model(GLOBAL, attributes(GLOBAL)), feeds(GLOBAL, global_inputs(kind, tokens)))
+        made = intermediates(
+            single_op_model(GLOBAL, attributes(GLOBAL)), feeds(OPS[GLOBAL], global_inputs(kind, tokens))
+        )
         taken.add(bool(made["Less"][0].squeeze()))
     assert taken == {True, False}
 
@@ -113,7 +104,7 @@ def test_bound_of_zero_means_no_globals(name: str) -> None:
     opened = session(single_op_model(name, attributes(name), StaticBounds(0)))
     for tokens in LENGTHS:
         tensors = make("plain", tokens)
-        check_by_policy(name, run(opened, feeds(name, tensors)), tensors, 4)
+        check(name, run(opened, feeds(OPS[name], tensors)), tensors, 4)
 
 
 @pytest.mark.parametrize("name", [BANDED, GLOBAL])
@@ -122,7 +113,7 @@ def test_half_precision_keeps_the_policy(name: str) -> None:
     opened = session(single_op_model(name, attributes(name), dtype=ir.DataType.FLOAT16))
     for tokens in LENGTHS:
         tensors = in_dtype(make("scattered", tokens), torch.float16)
-        check_by_policy(name, run(opened, feeds(name, tensors)), tensors, 4)
+        check(name, run(opened, feeds(OPS[name], tensors)), tensors, 4)
 
 
 @pytest.mark.parametrize("name", [BANDED, GLOBAL])
@@ -132,23 +123,23 @@ def test_padded_rows_are_zero(name: str) -> None:
     for kind in ("right padding", "left padding", "one row all padding"):
         tensors = make(kind, 33)
         mask = (tensors[3] if name == BANDED else tensors[1]).numpy()
-        assert (run(opened, feeds(name, tensors))[mask == 0] == 0).all()
+        assert (run(opened, feeds(OPS[name], tensors))[mask == 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", [BANDED, GLOBAL])
 def test_same_inputs_give_the_same_bits(name: str) -> None:
     make = banded_inputs if name == BANDED else global_inputs
     opened = session(single_op_model(name, attributes(name)))
-    first = run(opened, feeds(name, make("scattered", 50)))
-    run(opened, feeds(name, make("plain", 17)))
-    assert (run(opened, feeds(name, make("scattered", 50))) == first).all()
+    first = run(opened, feeds(OPS[name], make("scattered", 50)))
+    run(opened, feeds(OPS[name], make("plain", 17)))
+    assert (run(opened, feeds(OPS[name], make("scattered", 50))) == first).all()
 
 
 def largest_of_the_banded_body(tokens: int, window: int, kind: str) -> int:
     """Elements of its largest intermediate, for one head of 16 numbers."""
     model = single_op_model(BANDED, {"num_heads": 1, "window": window, "scale": 1.0})
     tensors = tuple(activations(1, tokens, 16, seed=seed) for seed in range(3))
-    made = intermediates(model, feeds(BANDED, (*tensors, token_mask(kind, 1, tokens))))
+    made = intermediates(model, feeds(OPS[BANDED], (*tensors, token_mask(kind, 1, tokens))))
     return max(array.size for arrays in made.values() for array in arrays)
 
 
@@ -222,9 +213,9 @@ def test_tf32_is_none_of_the_definitions_nor_the_bodys() -> None:
     for given in ({}, {"allow_tf32": 0}, {"allow_tf32": 1}):
         assert torch.equal(OPS[BANDED](*tensors, **attributes(BANDED), **given), expected)
         model = single_op_model(BANDED, attributes(BANDED) | given)
-        ran.add(run(session(model), feeds(BANDED, tensors)).tobytes())
+        ran.add(run(session(model), feeds(OPS[BANDED], tensors)).tobytes())
         InlinePass()(model)
-        ran.add(run(session(model), feeds(BANDED, tensors)).tobytes())
+        ran.add(run(session(model), feeds(OPS[BANDED], tensors)).tobytes())
     assert len(ran) == 1
 
 

@@ -8,72 +8,42 @@ import onnxruntime
 import pytest
 import torch
 from onnx_ir.passes.common import InlinePass
+from ops.convolved_inputs import HEADS, PADDINGS, WIDTH, inputs
+from ops.references import check_by_policy, feeds, in_dtype
 from ops.single_op_model import run, session, single_op_model
 
 from lat_export.errors import InputError, ShapeError
 from lat_export.ops import OPS
 
 OP = OPS["NystromAttention"]
-HEADS, WIDTH, LANDMARKS = 2, 32, 8
-MASKS = ("none", "right", "left", "one row all padding")
+LANDMARKS = 8
 
 
 def attributes(per_head_init: int = 0) -> dict[str, int]:
     return {"num_heads": HEADS, "num_landmarks": LANDMARKS, "per_head_init": per_head_init}
 
 
-def inputs(tokens: int, padding: str = "none", taps: int = 3, batch: int = 3) -> tuple[torch.Tensor, ...]:
-    generator = torch.Generator().manual_seed(tokens + taps)
-    rows = [torch.randn(batch, tokens, WIDTH, generator=generator) * 1.5 for _ in range(3)]
-    mask = torch.ones(batch, tokens, dtype=torch.int32)
-    for row in range(batch):
-        lost = tokens * (row + 1) // 5
-        if padding == "right":
-            mask[row, tokens - lost :] = 0
-        elif padding == "left":
-            mask[row, :lost] = 0
-    if padding == "one row all padding":
-        mask[-1] = 0
-    return (*rows, mask, torch.randn(HEADS, taps, generator=generator) * 0.3)
-
-
-def feeds(tensors: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
-    return {port.name: tensor.numpy() for port, tensor in zip(OP.inputs, tensors, strict=True)}
-
-
-def exact(tensors: tuple[torch.Tensor, ...], **options: int) -> np.ndarray:
-    return OP(*(t.double() if t.is_floating_point() else t for t in tensors), **options).numpy()
-
-
 @pytest.mark.parametrize("per_head_init", [0, 1])
 @pytest.mark.parametrize("taps", [1, 3, 65])
 def test_body_is_the_reference(taps: int, per_head_init: int) -> None:
-    """At most twice the error of plain PyTorch in float32, against float64."""
     opened = session(single_op_model(OP.name, attributes(per_head_init)))
     for tokens in (LANDMARKS, 2 * LANDMARKS, 5 * LANDMARKS, 96):
-        for padding in MASKS:
+        for padding in PADDINGS:
             tensors = inputs(tokens, padding, taps)
-            reference = exact(tensors, **attributes(per_head_init))
-            naive = OP(*tensors, **attributes(per_head_init)).numpy()
-            output = run(opened, feeds(tensors))
-            naive_error = np.abs(naive - reference).max()
-            assert np.isfinite(output).all()
-            assert np.abs(output - reference).max() <= 2 * naive_error + 1e-5 * np.abs(reference).max()
+            output = run(opened, feeds(OP, tensors))
+            check_by_policy(OP, output, tensors, attributes(per_head_init), slack=1e-5)
 
 
 def test_half_precision_storage() -> None:
     opened = session(single_op_model(OP.name, attributes(), dtype=ir.DataType.FLOAT16))
-    for padding in MASKS:
-        tensors = tuple(t.half() if t.is_floating_point() else t for t in inputs(40, padding))
-        reference = exact(tensors, **attributes())
-        naive_error = np.abs(OP(*tensors, **attributes()).numpy() - reference).max()
-        output = run(opened, feeds(tensors)).astype(np.float64)
-        assert np.abs(output - reference).max() <= 2 * naive_error + 1e-2 * np.abs(reference).max()
+    for padding in PADDINGS:
+        tensors = in_dtype(inputs(40, padding), torch.float16)
+        check_by_policy(OP, run(opened, feeds(OP, tensors)), tensors, attributes(), slack=1e-2)
 
 
 def test_reference_is_the_formula_with_a_true_inverse() -> None:
     """The formula again, row by row and head by head, with the pseudo-inverse that numpy computes."""
-    _, key, value, mask, taps = (t.double() if t.is_floating_point() else t for t in inputs(24, "right"))
+    _, key, value, mask, taps = in_dtype(inputs(24, "right"), torch.float64)
     query = key = key * 2  # each landmark is most like itself: well conditioned, so that six iterations converge
     output = OP(query, key, value, mask, taps, **attributes(1)).numpy()
     size = WIDTH // HEADS
@@ -119,7 +89,7 @@ def test_body_is_linear_in_the_length() -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     opened = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
     rows = [torch.randn(1, tokens, 16) for _ in range(3)]
-    arrays = feeds((*rows, torch.ones(1, tokens, dtype=torch.int32), torch.randn(1, 3)))
+    arrays = feeds(OP, (*rows, torch.ones(1, tokens, dtype=torch.int32), torch.randn(1, 3)))
     assert max(array.size for array in opened.run(None, arrays)) <= tokens * 16 + 2 * 16
 
 

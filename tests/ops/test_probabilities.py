@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from ops.banded_inputs import LENGTHS, MASKS, activations, token_mask
+from ops.references import check_by_policy, exact, feeds
 from ops.single_op_model import run, session, single_op_model
 
 from lat_export.ops import OPS, StaticBounds
@@ -25,14 +26,6 @@ def inputs(kind: str, tokens: int, batch: int = 3) -> tuple[torch.Tensor, ...]:
     return query, key, token_mask(kind, batch, tokens)
 
 
-def feeds(name: str, tensors: tuple[torch.Tensor, ...]) -> dict[str, np.ndarray]:
-    return {port.name: tensor.numpy() for port, tensor in zip(OPS[name].inputs, tensors, strict=True)}
-
-
-def exact(name: str, tensors: tuple[torch.Tensor, ...], **options: int | float) -> np.ndarray:
-    return OPS[name](*(t.double() if t.is_floating_point() else t for t in tensors), **options).numpy()
-
-
 @pytest.mark.parametrize("name", [BANDED, GLOBAL])
 @pytest.mark.parametrize("window", [1, 4, 16, 40])
 def test_body_is_the_reference(name: str, window: int) -> None:
@@ -40,8 +33,8 @@ def test_body_is_the_reference(name: str, window: int) -> None:
     for tokens in sorted({*LENGTHS, window, window + 1, 2 * window + 1}):
         for kind in MASKS:
             tensors = inputs(kind, tokens)
-            reference = exact(name, tensors, **attributes(name, window))
-            output = run(opened, feeds(name, tensors))
+            reference = exact(OPS[name], tensors, attributes(name, window))
+            output = run(opened, feeds(OPS[name], tensors))
             assert output.shape == reference.shape
             assert np.abs(output - reference).max(initial=0.0) <= 2e-6, (tokens, kind)  # each is at most 1
 
@@ -56,8 +49,8 @@ def test_a_static_bound_adds_columns_of_zeros(name: str, max_global: int) -> Non
             most = int((tensors[2] == 2).sum(1).max())
             if most > max_global:
                 continue
-            reference = exact(name, tensors, **attributes(name))
-            output = run(opened, feeds(name, tensors))
+            reference = exact(OPS[name], tensors, attributes(name))
+            output = run(opened, feeds(OPS[name], tensors))
             added = min(tokens, max(1, max_global)) - most
             assert output.shape[-1] == reference.shape[-1] + added
             assert not output[..., most : most + added].any()
@@ -112,11 +105,9 @@ def test_nystrom_body_is_the_reference(per_head_init: int) -> None:
     opened = session(single_op_model(NYSTROM, options))
     for tokens in (8, 16, 40, 96):
         tensors = inputs("plain", tokens)[:2]
-        reference = exact(NYSTROM, tensors, **options)
-        naive = OPS[NYSTROM](*tensors, **options).numpy()
-        output = run(opened, feeds(NYSTROM, tensors))
+        output = run(opened, feeds(OPS[NYSTROM], tensors))
         assert output.shape == (3, HEADS, tokens, 8)
-        assert np.abs(output - reference).max() <= 2 * np.abs(naive - reference).max() + 2e-6 * np.abs(reference).max()
+        check_by_policy(OPS[NYSTROM], output, tensors, options, slack=2e-6)
 
 
 def test_nystrom_weights_are_those_of_the_attention() -> None:
@@ -138,5 +129,5 @@ def test_half_precision(name: str) -> None:
     for tokens in LENGTHS:
         query, key, mask = inputs("scattered", tokens)
         tensors = (query.half(), key.half(), mask)
-        output = run(opened, feeds(name, tensors))
-        assert np.abs(output - exact(name, tensors, **attributes(name))).max() <= 2e-2
+        output = run(opened, feeds(OPS[name], tensors))
+        assert np.abs(output - exact(OPS[name], tensors, attributes(name))).max() <= 2e-2
