@@ -40,6 +40,15 @@ def random_rows(shape: tuple[int, ...], seed: int, count: int = 3, size: float =
     return [torch.randn(*shape, generator=generator) * size for _ in range(count)]
 
 
+def convolved_inputs(
+    tokens: int, kind: str = "none", taps: int = 3, heads: int = 2, size: int = 16, batch: int = 3
+) -> tuple[torch.Tensor, ...]:
+    """Query, key, value, mask and the weights of the values' convolution."""
+    rows = random_rows((batch, tokens, heads * size), seed=tokens + taps + size)
+    (weight,) = random_rows((heads, taps), seed=taps, count=1, size=0.3)
+    return (*rows, token_mask(kind, batch, tokens), weight)
+
+
 def cast(tensors: tuple[torch.Tensor, ...], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors)
 

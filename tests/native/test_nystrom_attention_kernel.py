@@ -19,11 +19,12 @@ from native.kernel_checks import (
     check_policy,
     check_refused,
     check_same_bits,
-    random_rows,
     run_into_guarded,
     set_field,
-    token_mask,
     without,
+)
+from native.kernel_checks import (
+    convolved_inputs as inputs,
 )
 
 from lat_export.ops import OPS
@@ -46,14 +47,6 @@ LENGTHS = (
 )
 SIZES = ("batch", "tokens", "width", "num_heads", "num_landmarks", "taps")
 POINTERS = ("query", "key", "value", "attention_mask", "conv_weight", "output")
-
-
-def inputs(
-    tokens: int, kind: str = "none", taps: int = 3, heads: int = 2, size: int = 16, batch: int = 3
-) -> tuple[torch.Tensor, ...]:
-    rows = random_rows((batch, tokens, heads * size), seed=tokens + taps + size)
-    (weight,) = random_rows((heads, taps), seed=taps, count=1, size=0.3)
-    return (*rows, token_mask(kind, batch, tokens), weight)
 
 
 def attributes(tensors: tuple[torch.Tensor, ...], landmarks: int, per_head_init: int = 0) -> dict[str, int]:
