@@ -28,6 +28,7 @@ COMMANDS = (
     "validate",
     "bench",
     "run",
+    "bundle",
     "inspect",
     "doctor",
     "golden make",
