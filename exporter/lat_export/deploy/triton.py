@@ -27,6 +27,7 @@ from lat_export.targets import PORTABLE_MODEL, TARGETS
 from lat_export.targets.ort import best_model
 from lat_export.tokenizer_file import TOKENIZER_FILE
 from lat_export.types import PLUGIN
+from lat_export.validation.report import PASSED
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 VERSION = "1"
@@ -264,7 +265,15 @@ def _notes(tensors: Tensors, no_text: str | None) -> list[str]:
         notes.append(f"{tensors.model} was optimised by onnxruntime {version}: an older one may lack its fused ops")
     if no_text:
         notes.append(no_text)
-    return notes
+    return [*notes, *_unproved(tensors.bundle)]
+
+
+def _unproved(bundle: Bundle) -> list[str]:
+    """What no validation stands behind."""
+    validated = bundle.manifest["validated"]
+    if validated is None:
+        return ["not validated: the bundle was exported with --no-validate"]
+    return [f"not validated: {subject}: {verdict}" for subject, verdict in validated.items() if verdict != PASSED]
 
 
 FORMAT = TritonFormat()

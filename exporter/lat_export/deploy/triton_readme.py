@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from lat_export.deploy.triton import Tensors
 
 TEXT = "A text."
+# Seen with nvidia-pytriton 0.5.13: tensors have no elements, and one of strings ends the stub.
+OLD_STUB = "Servers as old as 2.51 read numpy's arrays as numpy 1 has them: there, numpy below 2."
 BODIES: dict[str, dict[str, list[str]]] = {
     "question-answering": {"question": ["What is it?"]},
     "multiple-choice": {"choices": ["One end.", "Another."]},
@@ -63,4 +65,4 @@ def _needs(tensors: Tensors, models: dict[str, str]) -> list[str]:
     """What the python backend imports."""
     packages = ["numpy"] * (tensors.backend == "python" or "text" in models)
     packages += ["onnxruntime"] * (tensors.backend == "python") + ["tokenizers"] * ("text" in models)
-    return [f"The python backend needs {', '.join(packages)} in the server's Python."] if packages else []
+    return [f"The python backend needs {', '.join(packages)} in the server's Python. {OLD_STUB}"] if packages else []

@@ -1,0 +1,246 @@
+"""Repositories on a real server, over HTTP and gRPC: see triton_server.py for where it comes from."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from deploy import triton_server
+from deploy.triton_server import Server, serving
+
+from lat_export.deploy import Serving, deploy
+from lat_export.inference import Request, answer
+from lat_export.pipeline import Exported
+from lat_export.targets import BuildPlan, Subject
+from lat_export.types import Signature
+from lat_export.validation.check import Judge, check_subject
+from lat_export.validation.golden import Golden
+from lat_export.validation.report import PASSED
+
+Export = Callable[..., Exported]
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+TEXT = "The keeper of the northern tower kept the light through the storm."
+REQUESTS = {
+    "longformer": ("question-answering", Request(TEXT, question="Who kept the light?", top_k=3)),
+    "nystromformer": ("token-classification", Request(TEXT)),
+    "yoso": ("multiple-choice", Request(TEXT, choices=("It was dry.", "It was dark until the evening."))),
+}
+PROTOCOLS = ("http", "grpc")
+TRITON_TYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "object": "BYTES"}
+FOLDER = triton_server.environment()
+pytestmark = pytest.mark.skipif(
+    FOLDER is None, reason=f"no Triton: {triton_server.FOLDER_VARIABLE} names no environment with nvidia-pytriton"
+)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One protocol of a server; it may be used by several threads where that protocol is gRPC."""
+
+    module: ModuleType
+    opened: Any
+
+    def infer(self, model: str, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        given = [
+            self.module.InferInput(name, array.shape, TRITON_TYPES[str(array.dtype)]) for name, array in inputs.items()
+        ]
+        for one, array in zip(given, inputs.values(), strict=True):
+            one.set_data_from_numpy(array)
+        outputs = self.opened.infer(model, given)
+        described = outputs.get_response()
+        names = (
+            [out["name"] for out in described["outputs"]]
+            if isinstance(described, dict)
+            else [out.name for out in described.outputs]
+        )
+        return {name: outputs.as_numpy(name) for name in names}
+
+    def answer(self, model: str, request: Request) -> Any:
+        fields = {"text": (request.text,), "choices": request.choices}
+        fields |= {"question": (request.question,)} if request.question is not None else {}
+        inputs = {name: np.array([v.encode() for v in value], np.object_) for name, value in fields.items() if value}
+        inputs["top_k"] = np.array([request.top_k], np.int32)
+        return json.loads(self.infer(f"{model}_text", inputs)["answer"][0])
+
+
+def client_of(server: Server, protocol: str) -> Client:
+    module = pytest.importorskip(f"tritonclient.{protocol}", reason="pip install 'lat-export[triton]' has clients")
+    address = server.http if protocol == "http" else server.grpc
+    return Client(module, module.InferenceServerClient(address))
+
+
+@pytest.fixture(scope="module")
+def repositories(exported: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with a model of each family."""
+    root, made = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("made")
+    for family, (task, _) in REQUESTS.items():
+        serving_as = Serving(made / family, name=family, backend="python", queue_delay_us=20_000)
+        done = deploy(exported(task, family=family).bundle.folder, "triton", serving_as)
+        for model in done.manifest["models"].values():
+            (done.folder / model).rename(root / model)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("triton")
+
+
+@pytest.fixture(scope="module")
+def server(repositories: Path, scratch: Path) -> Iterator[Server]:
+    assert FOLDER is not None
+    with serving(FOLDER, repositories, scratch, "--model-control-mode=explicit", "--load-model=*") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("family", REQUESTS)
+def test_every_golden_case_passes(family: str, protocol: str, server: Server, exported: Export) -> None:
+    """By the rules and the tolerances of `lat-export validate`."""
+    bundle = exported(REQUESTS[family][0], family=family).bundle
+    client = client_of(server, protocol)
+    subject = Subject("Triton", lambda: nullcontext(lambda inputs: client.infer(family, inputs)), BuildPlan({}))
+    judge = Judge(ops=tuple(bundle.manifest["lat_nodes"]))
+    report = check_subject(subject, Golden(bundle.folder), bundle.signature, judge)
+    assert report.verdict == PASSED, [row for row in report.rows if row.verdict != PASSED]
+    assert len(report.rows) >= 8
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("family", REQUESTS)
+def test_text_is_answered_as_by_run(family: str, protocol: str, server: Server, exported: Export) -> None:
+    task, request = REQUESTS[family]
+    wanted = answer(exported(task, family=family).bundle.folder, request)
+    assert_close(client_of(server, protocol).answer(family, request), wanted)
+
+
+def assert_close(found: Any, wanted: Any) -> None:
+    """Equal, numbers to the tolerance of a score in float32."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for name in wanted:
+            assert_close(found[name], wanted[name])
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted)
+        for one, other in zip(found, wanted, strict=True):
+            assert_close(one, other)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=1e-5)
+    else:
+        assert found == wanted
+
+
+def tokens(signature: Signature, length: int, seed: int) -> Arrays:
+    """One row of (1, `length`)."""
+    draw = np.random.default_rng(seed)
+    made = {"input_ids": draw.integers(5, 300, (1, length)), "attention_mask": np.ones((1, length), np.int64)}
+    made["global_attention_mask"] = (draw.random((1, length)) < 0.1).astype(np.int64)
+    return {spec.name: made[spec.name] for spec in signature.inputs}
+
+
+def test_eight_clients_with_mixed_lengths_are_joined_and_get_their_own_answers(
+    server: Server, exported: Export
+) -> None:
+    signature = exported("question-answering").bundle.signature
+    client = client_of(server, "grpc")
+    requests = [tokens(signature, (16, 64, 128)[seed % 3], seed) for seed in range(48)]
+    alone = [client.infer("longformer", inputs) for inputs in requests]
+    before = executions(client)
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda inputs: client.infer("longformer", inputs), requests))
+    ran = executions(client) - before
+    assert ran < len(requests), "no two requests shared a batch"
+    for one, other in zip(alone, together, strict=True):
+        for name in one:
+            assert one[name].shape == other[name].shape
+            np.testing.assert_allclose(other[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+def executions(client: Client) -> int:
+    """Runs of the model, of however many requests."""
+    return int(client.opened.get_inference_statistics("longformer", as_json=True)["model_stats"][0]["execution_count"])
+
+
+def text_of(data: bytes) -> Arrays:
+    return {"text": np.array([data], np.object_), "question": np.array([b"Who?"], np.object_)}
+
+
+def malformed(signature: Signature) -> dict[str, tuple[str, Arrays, str]]:
+    """By what is wrong: model, inputs, and what the refusal says."""
+    good = tokens(signature, 16, 0)
+    ids = good["input_ids"]
+    return {
+        "dtype": ("longformer", {**good, "input_ids": ids.astype(np.float32)}, "data-?type|datatype|INT64"),
+        "rank": ("longformer", {**good, "input_ids": ids[..., None]}, "shape"),
+        "sizes that differ": ("longformer", {**good, "attention_mask": good["attention_mask"][:, :8]}, "differs"),
+        "an input less": ("longformer", {"input_ids": ids}, "inputs|missing"),
+        "too long": ("longformer", tokens(signature, 257, 0), "longer than"),
+        "no such token": ("longformer", {**good, "input_ids": ids + 10_000}, "no meaning"),
+        "no UTF-8": ("longformer_text", text_of(b"\xff\xfe\x00"), "UTF-8"),
+        "a text too long": ("longformer_text", text_of(b"keeper " * 2000), "longer than"),
+        "a question less": ("longformer_text", {"text": np.array([b"x"], np.object_)}, "question"),
+        "no top": ("longformer_text", {**text_of(b"x"), "top_k": np.array([0], np.int32)}, "top_k"),
+    }
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_malformed_requests_are_refused_while_others_are_served(
+    protocol: str, server: Server, exported: Export
+) -> None:
+    from tritonclient.utils import InferenceServerException
+
+    signature = exported("question-answering").bundle.signature
+    good, other = tokens(signature, 16, 1), client_of(server, "grpc")
+    wanted, found, stop = other.infer("longformer", good), [], threading.Event()
+
+    def others() -> None:
+        while not stop.is_set():
+            found.append(other.infer("longformer", good))
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        client = client_of(server, protocol)
+        for what, (model, inputs, words) in malformed(signature).items():
+            with pytest.raises(InferenceServerException, match=words) as caught:
+                client.infer(model, inputs)
+            assert "Traceback" not in str(caught.value), what
+    finally:
+        stop.set()
+        thread.join()
+    assert found
+    for one in found:
+        for name in wanted:
+            np.testing.assert_allclose(one[name], wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_reload_loses_no_request(server: Server, exported: Export) -> None:
+    signature = exported("question-answering").bundle.signature
+    client, good = client_of(server, "grpc"), tokens(signature, 16, 1)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(client.infer, "longformer", good) for _ in range(40)]
+        client.opened.load_model("longformer")
+        answers = [one.result() for one in running]
+    assert len(answers) == 40
+    assert client.opened.is_model_ready("longformer")
+
+
+def test_a_killed_server_serves_again(server: Server, repositories: Path, scratch: Path, exported: Export) -> None:
+    """The repository is only read, so nothing of the killed one stands in the way."""
+    assert FOLDER is not None
+    task, request = REQUESTS["nystromformer"]
+    wanted = answer(exported(task, family="nystromformer").bundle.folder, request)
+    with serving(FOLDER, repositories, scratch) as other:
+        assert_close(client_of(other, "http").answer("nystromformer", request), wanted)
+        other.kill()
+    with serving(FOLDER, repositories, scratch) as again:
+        assert_close(client_of(again, "http").answer("nystromformer", request), wanted)
