@@ -126,6 +126,7 @@ def test_native_ops_go_with_an_onnx_model(
     assert (folder / name / "1" / ort_library.name).read_bytes() == ort_library.read_bytes()
     assert manifest["start"] == "tritonserver --model-repository=/models"
     assert any("never run" in note for note in manifest["notes"])
+    assert not any("not validated" in note for note in manifest["notes"])
 
 
 def test_without_native_ops_bodies_are_served(
@@ -147,6 +148,7 @@ def test_a_factor_for_each_head_lets_requests_be_joined(tmp_path: Path) -> None:
     _, manifest = repository(done.bundle.folder, tmp_path / "out")
     assert manifest["batching"]["max_batch_size"] == 8
     assert manifest["multiple_of"] == 8
+    assert any("--no-validate" in note for note in manifest["notes"])
 
 
 def test_outputs_without_a_batch_axis_are_not_joined(exported: Export, tmp_path: Path) -> None:
