@@ -1,14 +1,16 @@
 """Registers, spills and shared memory of every CUDA kernel on every architecture, as ptxas tells when it compiles them.
 
-    python benchmarks/cuda_resources.py --arch all --out benchmarks/results/cuda_resources.json
+    python benchmarks/cuda_resources.py --out benchmarks/results/cuda_resources.json
 
 Builds liblat_cuda.so anew in a folder of its own; needs cmake, ninja and nvcc, and no GPU. Ends with 1 where a kernel
-spills registers or has a stack.
+spills registers or has a stack. All architectures take five minutes on two cores, so a test demands that the result is
+of the sources as they are, and compiles one architecture itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import shutil
@@ -20,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lat_export.environment import provenance
-from lat_export.native.building import for_cuda
+from lat_export.native.building import for_cuda, nvcc
 
 SOURCES = Path(__file__).resolve().parent.parent / "plugins"
 
@@ -44,6 +46,31 @@ class Kernel:
     @property
     def spills(self) -> bool:
         return bool(self.stack_bytes or self.spill_store_bytes or self.spill_load_bytes)
+
+
+def sources_sha256() -> str:
+    """Of all that CUDA code is compiled from."""
+    files = [path for suffix in ("cu", "cuh", "h") for path in SOURCES.glob(f"*/*.{suffix}")]
+    ours = [path for path in files if "cuda_on_host" not in path.parts] + [SOURCES / "cmake" / "Cuda.cmake"]
+    whole = hashlib.sha256()
+    for path in sorted(ours):
+        whole.update(f"{path.relative_to(SOURCES)}\n".encode() + path.read_bytes())
+    return whole.hexdigest()
+
+
+def nvcc_release() -> str:
+    compiler = nvcc()
+    assert compiler is not None
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    return said.strip().splitlines()[-1]
+
+
+def registers_of(found: list[Kernel]) -> dict[str, dict[str, int]]:
+    """Of each kernel, by architecture."""
+    table: dict[str, dict[str, int]] = {}
+    for kernel in sorted(found, key=lambda kernel: (kernel.name, int(kernel.arch[3:]))):
+        table.setdefault(kernel.name, {})[kernel.arch] = kernel.registers
+    return table
 
 
 def build(arch: str, folder: Path) -> tuple[Path, list[Kernel]]:
@@ -86,7 +113,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _, found = build(arguments.arch, Path(folder))
     if arguments.out:
-        result = {**provenance(), "kernels": [asdict(kernel) for kernel in found]}
+        result = {
+            **provenance(),
+            "sources_sha256": sources_sha256(),
+            "nvcc": nvcc_release(),
+            "spills": [asdict(kernel) for kernel in found if kernel.spills],
+            "most_static_shared_bytes": max(kernel.shared_bytes for kernel in found),
+            "registers": registers_of(found),
+        }
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     for arch in sorted({kernel.arch for kernel in found}, key=lambda arch: int(arch[3:])):
         mine = [kernel for kernel in found if kernel.arch == arch]

@@ -7,6 +7,8 @@ mask made beforehand, scaled_dot_product_attention with a mask of N x N where th
 importable, its LongformerSelfAttention in eager mode against three Linear layers and both ops. Every round runs all
 contenders in turn, all but transformers' module from CUDA graphs; medians count. TFLOP/s are of the band's own pairs of
 row and key; bytes are of query, key, value and output, once. Both are set against rates measured in the same run.
+`--dtype tf32` is float32 with TF32 allowed, ours by the attribute and PyTorch's by its precision of products, beside
+ours without.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from race import DTYPES, Run, ceilings, loaded, ours, race, write
 
 HEADS, HEAD_SIZE = 12, 64
 WIDTH = HEADS * HEAD_SIZE
+TF32 = "tf32"
 LARGEST_MASK_BYTES = 2**30  # of SDPA's mask
 
 
@@ -45,6 +48,13 @@ def pairs(mask: torch.Tensor, window: int) -> int:
     last, first = (at + window + 1).clamp(max=mask.shape[1]), (at - window).clamp(min=0)
     seen = before[:, last] - before[:, first] + (mask == 2).sum(1, keepdim=True)
     return int(seen[mask == 1].sum())
+
+
+def attributes(window: int, allow_tf32: bool | None = None) -> dict[str, Any]:
+    """`allow_tf32`: None for what PyTorch's products do."""
+    if allow_tf32 is None:
+        allow_tf32 = torch.backends.cuda.matmul.allow_tf32
+    return {"num_heads": HEADS, "window": window, "scale": HEAD_SIZE**-0.5, "allow_tf32": int(allow_tf32)}
 
 
 def heads(rows: torch.Tensor) -> torch.Tensor:
@@ -112,11 +122,7 @@ def layer(device: Device, module: Any, hidden: torch.Tensor, mask: torch.Tensor,
     scale = HEAD_SIZE**-0.5
     *rows, output, of_globals = (torch.empty_like(hidden) for _ in range(5))
     linears = (module.query, module.key, module.value)
-    banded = ours(
-        device,
-        banded_arguments((*rows, mask), output, {"num_heads": HEADS, "window": window, "scale": scale}),
-        output,
-    )
+    banded = ours(device, banded_arguments((*rows, mask), output, attributes(window)), output)
     weights = (
         module.query_global.weight,
         module.query_global.bias,
@@ -156,9 +162,13 @@ def measure(device: Device, dtype: torch.dtype, case: dict[str, Any], rates: dic
     tensors = query, key, value, mask
     scale = HEAD_SIZE**-0.5
     output = torch.empty_like(query)
-    attributes = {"num_heads": HEADS, "window": window, "scale": scale}
-    contenders: dict[str, Run] = {"lat": ours(device, banded_arguments(tensors, output, attributes), output)}
+    contenders: dict[str, Run] = {"lat": ours(device, banded_arguments(tensors, output, attributes(window)), output)}
+    if torch.backends.cuda.matmul.allow_tf32:
+        exact = torch.empty_like(query)
+        contenders["lat_float32"] = ours(device, banded_arguments(tensors, exact, attributes(window, False)), exact)
     result: dict[str, Any] = dict(case)
+    if "lat_float32" in contenders:
+        result["difference_lat_float32"] = difference(contenders["lat"](), contenders["lat_float32"](), mask)
     for name, run in (("flex", flex(tensors, window, scale)), ("sdpa", masked_product(tensors, window, scale))):
         if run is not None:
             contenders[name] = run
@@ -178,7 +188,8 @@ def measure(device: Device, dtype: torch.dtype, case: dict[str, Any], rates: dic
     result["share_of_matmul"] = result["tflops"] / rates["matmul_tflops"]
     result["gb_per_s"] = 4 * query.nbytes / ms["lat"] / 1e6
     result["share_of_copy"] = result["gb_per_s"] / rates["copy_gb_per_s"]
-    result["times_faster_than"] = {name: one / ms["lat"] for name, one in ms.items() if name in ("flex", "sdpa")}
+    others = ("lat_float32", "flex", "sdpa")
+    result["times_faster_than"] = {name: one / ms["lat"] for name, one in ms.items() if name in others}
     if module is not None:
         result["times_faster_than"]["transformers_layer"] = ms["transformers_layer"] / ms["lat_layer"]
     return result
@@ -190,10 +201,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 4096, 16384, 32768])
     parser.add_argument("--window", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--globals", type=int, nargs="+", default=[0, 1, 64])
-    parser.add_argument("--dtype", choices=DTYPES, default="fp16")
+    parser.add_argument("--dtype", choices=[*DTYPES, TF32], default="fp16")
     parser.add_argument("--padding", action="store_true", help="rows of the batch of different lengths")
     arguments = parser.parse_args()
-    device, dtype = loaded(), DTYPES[arguments.dtype]
+    device, dtype = loaded(), DTYPES["fp32" if arguments.dtype == TF32 else arguments.dtype]
+    torch.set_float32_matmul_precision("high" if arguments.dtype == TF32 else "highest")
     rates = ceilings(dtype)
     print(f"{rates['matmul_tflops']:.0f} TFLOP/s of matrix product, {rates['copy_gb_per_s']:.0f} GB/s of copy")
     results = []

@@ -67,7 +67,7 @@ def refit(
         tell("trace ...")
         traced = trace(loaded)
         tell("graph ...")
-        portable = build_graph(loaded, traced, scratch).model
+        portable = build_graph(loaded, traced, scratch, bundle.manifest["precision"]).model
         del loaded, traced
         tell("compare ...")
         demand_same_graph(bundle.folder / PORTABLE_MODEL, portable, same_weights=not bundle.plan.options.refittable)
@@ -134,6 +134,7 @@ def _spec(bundle: Bundle, checkpoint: str, out: Path, *, allow_pickle: bool) -> 
         inputs=tuple(name for name in OPTIONAL_INPUTS if signature.has_input(name)),
         outputs=tuple(name for name in OPTIONAL_OUTPUTS if name in groups),
         allow_pickle=allow_pickle,
+        precision=manifest["precision"],
     )
 
 

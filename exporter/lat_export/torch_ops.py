@@ -49,9 +49,13 @@ def define() -> Any:
 
 
 def schema(op: Op) -> str:
-    """As `banded_window_attention(Tensor query, ..., *, int num_heads, float scale) -> Tensor`."""
+    """As `banded_window_attention(Tensor query, ..., *, int num_heads, float scale, int allow_tf32=0) -> Tensor`."""
     tensors = [f"Tensor {port.name}" for port in op.inputs]
     attributes = [f"{attribute.kind.__name__} {attribute.name}" for attribute in op.attributes]
+    attributes = [
+        f"{text}={op.defaults[a.name]}" if a.name in op.defaults else text
+        for a, text in zip(op.attributes, attributes, strict=True)
+    ]
     return f"{op.stem}({', '.join([*tensors, '*', *attributes])}) -> Tensor"
 
 

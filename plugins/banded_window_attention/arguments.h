@@ -12,6 +12,7 @@ __attribute__((always_inline)) inline void check_sizes(ArgumentCheck& check,
   check.sizes(args.dtype, args.batch, args.tokens, args.width, args.num_heads);
   check.size("window", args.window);
   check.positive("scale", args.scale);
+  check.range("allow_tf32", args.allow_tf32, 0, 1);
 }
 
 }  // namespace lat

@@ -10,8 +10,10 @@ struct BandedWindowAttention {
   static constexpr const char* name = "BandedWindowAttention";
 
   static const std::vector<Attribute>& attributes() {
-    static const std::vector<Attribute> all = {
-        {"num_heads", Kind::integer, 'H'}, {"window", Kind::integer, 'W'}, {"scale", Kind::real}};
+    static const std::vector<Attribute> all = {{"num_heads", Kind::integer, 'H'},
+                                               {"window", Kind::integer, 'W'},
+                                               {"scale", Kind::real},
+                                               {"allow_tf32", Kind::integer, kNoLetter, 0, 1, 0}};
     return all;
   }
 
@@ -25,6 +27,7 @@ struct BandedWindowAttention {
     auto args = attention_args<lat_banded_window_attention_args>(call);
     args.window = call.size('W');
     args.scale = call.real(2);
+    args.allow_tf32 = static_cast<int32_t>(call.integer(3));
     return args;
   }
 };

@@ -17,6 +17,7 @@ typedef struct lat_banded_window_attention_args {
   int64_t window;                /* W >= 1, one-sided */
   float scale;                   /* > 0, factor on every score */
   int32_t dtype;                 /* lat_dtype of query, key, value and output */
+  int32_t allow_tf32;            /* 0 or 1: on CUDA devices float32 operands of products may be rounded to TF32 */
   lat_rows query, key, value;    /* [B, N, E], only read */
   lat_rows output;               /* [B, N, E], overlaps no input */
   const int32_t* attention_mask; /* [B, N] without gaps: 0 padding, 1 token, 2 global token */

@@ -1,9 +1,12 @@
 // Banded attention on CUDA devices, sm_80 and later: two launches, none of which the host waits for.
 //   1. list_tokens: words of key bits and the list of global tokens, of each row of the batch;
 //   2. attention: one pass over the tiles of keys of each block of rows, then over the listed globals.
-// 16-bit elements run on the matrix units, float32 and rows that do not lie on 16 bytes without.
+// 16-bit elements run on the matrix units, and float32 with `allow_tf32` does, rounded to TF32 where it is multiplied;
+// float32 without it and rows that do not lie on 16 bytes run without.
 //
 // Workspace, each part on 256 bytes: int32 counts [B], int32 positions [B, N], uint64 key bits [B, N / 64 rounded up].
+#include <type_traits>
+
 #include "banded_window_attention/arguments.h"
 #include "banded_window_attention/kernel.h"
 #include "common/cuda_attention_launch.cuh"
@@ -26,8 +29,13 @@ struct BandedWindowAttention : CudaAttentionOp<lat_banded_window_attention_args>
     task.list = plan.list;
     task.window = static_cast<int32_t>(args.window < args.tokens ? args.window : args.tokens);
     task.scale_log2 = args.scale * kLog2OfE;
-    launch_attention<Element, RowsOf::sequence>("banded attention", task, args.batch, args.width / args.num_heads,
-                                                stream, status);
+    const int64_t head_size = args.width / args.num_heads;
+    if constexpr (std::is_same_v<Element, float>) {
+      if (args.allow_tf32 != 0 && all_lie_on_16_bytes(task, sizeof(float)))
+        return launch_tf32_attention<RowsOf::sequence>("banded attention in TF32", task, args.batch, head_size, stream,
+                                                       status);
+    }
+    launch_attention<Element, RowsOf::sequence>("banded attention", task, args.batch, head_size, stream, status);
   }
 };
 

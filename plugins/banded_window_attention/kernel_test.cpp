@@ -17,9 +17,10 @@ constexpr lat::test::Subject<Args> kSubject{lat_banded_window_attention_cpu,
                                               args.window =
                                                   random() % 8 ? lat::test::between(random, 1, 70) : INT32_MAX;
                                               args.scale = 0.25f;
+                                              args.allow_tf32 = static_cast<int32_t>(random() % 2);
                                             },
                                             [](Args& args) { return std::vector<int64_t*>{&args.window}; },
-                                            [](Args&) { return std::vector<int32_t*>{}; },
+                                            [](Args& args) { return std::vector<int32_t*>{&args.allow_tf32}; },
                                             [](Args&) { return std::vector<const void**>{}; },
                                             3};
 
@@ -53,8 +54,8 @@ void check(const Case& c) {
   const int64_t width = c.heads * c.head_size;
   Tensor q(c.batch, c.tokens, width, 1), k(c.batch, c.tokens, width, 2), v(c.batch, c.tokens, width, 3), out = v;
   const std::vector<int32_t> mask = lat::test::random_mask(c.batch * c.tokens, c.kinds, 4);
-  const Args args{c.batch,     c.tokens, width,    c.heads,  c.window,   0.3f,
-                  LAT_FLOAT32, q.rows(), k.rows(), v.rows(), out.rows(), mask.data()};
+  const Args args{c.batch, c.tokens, width,    c.heads,  c.window,   0.3f,       LAT_FLOAT32,
+                  0,       q.rows(), k.rows(), v.rows(), out.rows(), mask.data()};
   lat::test::call_without_memory(kSubject.entry, args, out.data);
   lat::test::call_on_threads(kSubject.entry, args, out.data);
   for (int64_t row = 0; row < c.batch * c.tokens; ++row)

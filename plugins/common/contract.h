@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -44,6 +45,7 @@ struct Attribute {
   char letter = kNoLetter;  // an integer's, to which it gives a size
   int64_t least = 1;
   int64_t most = INT32_MAX;
+  std::optional<int64_t> absent = std::nullopt;  // an integer's, what it is where a node does not have it
 };
 
 // Of an attribute, by its kind.

@@ -1,6 +1,6 @@
-// What the two ways to run attention on the device share: cuda_mma_attention.cuh (16-bit elements, matrix units) and
-// cuda_simt_attention.cuh (float32, and rows that do not lie on 16 bytes). Both are made for a choice of rows (RowsOf)
-// and a weighting (cuda_softmax.cuh, cuda_collision_rate.cuh).
+// What the two ways to run attention on the device share: cuda_mma_attention.cuh (matrix units: 16-bit elements, and
+// float32 where it may be rounded to TF32) and cuda_simt_attention.cuh (float32, and rows that do not lie on 16 bytes).
+// Both are made for a choice of rows (RowsOf) and a weighting (cuda_softmax.cuh, cuda_collision_rate.cuh).
 #pragma once
 
 #include "common/cuda_instructions.cuh"
@@ -127,11 +127,11 @@ inline bool lies_on_16_bytes(const lat_rows& rows, int64_t element_bytes) {
          rows.row_stride * element_bytes % 16 == 0;
 }
 
-// Query, key, value and output of 16-bit elements do, so the matrix units can take them.
+// Query, key, value and output do, so the matrix units can take them.
 template <class Rows>
-bool all_lie_on_16_bytes(const Rows& rows) {
-  return lies_on_16_bytes(rows.query, 2) && lies_on_16_bytes(rows.key, 2) && lies_on_16_bytes(rows.value, 2) &&
-         lies_on_16_bytes(rows.output, 2);
+bool all_lie_on_16_bytes(const Rows& rows, int64_t element_bytes = 2) {
+  return lies_on_16_bytes(rows.query, element_bytes) && lies_on_16_bytes(rows.key, element_bytes) &&
+         lies_on_16_bytes(rows.value, element_bytes) && lies_on_16_bytes(rows.output, element_bytes);
 }
 
 // Blocks of threads for blocks of rows.

@@ -19,7 +19,7 @@ void launch_attention_kernel(const char* step, void (*kernel)(Task), Task task, 
 template <class Element, int kHeadSize, RowsOf kRowsOf, int kRowTiles, class Weighting>
 void launch_mma_attention(const char* step, const typename Weighting::Task& task, int64_t batch, cudaStream_t stream,
                           lat_status& status) {
-  launch_attention_kernel<MmaAttentionShape<kHeadSize, kRowTiles, Weighting>, kRowsOf>(
+  launch_attention_kernel<MmaAttentionShape<Element, kHeadSize, kRowTiles, Weighting>, kRowsOf>(
       step, mma_attention<Element, kHeadSize, kRowsOf, kRowTiles, Weighting>, task, batch, stream, status);
 }
 
@@ -31,7 +31,7 @@ void launch_attention_of_size(const char* step, const typename Weighting::Task& 
       constexpr int kRowTiles = kMostRowTiles<kHeadSize, kRowsOf>;
       // Rows that all see as much are cut finer where blocks of 128 would not give each multiprocessor two.
       if constexpr (kRowsOf == RowsOf::dense && kRowTiles > 1) {
-        using Shape = MmaAttentionShape<kHeadSize, kRowTiles, Weighting>;
+        using Shape = MmaAttentionShape<Element, kHeadSize, kRowTiles, Weighting>;
         const int64_t blocks = batch * task.num_heads * row_blocks<kRowsOf>(task.tokens, Shape::kRows);
         if (blocks < 2 * multiprocessors(status))
           return launch_mma_attention<Element, kHeadSize, kRowsOf, 1, Weighting>(step, task, batch, stream, status);
@@ -48,6 +48,16 @@ void launch_attention(const char* step, const typename Weighting::Task& task, in
                       cudaStream_t stream, lat_status& status) {
   with_head_size(head_size, [&](auto size) {
     launch_attention_of_size<Element, size.value, kRowsOf, Weighting>(step, task, batch, stream, status);
+  });
+}
+
+// Of float32 on the matrix units: operands of both products are rounded to TF32. All rows lie on 16 bytes.
+template <RowsOf kRowsOf, class Weighting = Softmax>
+void launch_tf32_attention(const char* step, const typename Weighting::Task& task, int64_t batch, int64_t head_size,
+                           cudaStream_t stream, lat_status& status) {
+  with_head_size(head_size, [&](auto size) {
+    launch_mma_attention<float, size.value, kRowsOf, kMostRowTiles<size.value, kRowsOf>, Weighting>(step, task, batch,
+                                                                                                    stream, status);
   });
 }
 

@@ -10,7 +10,7 @@
 namespace lat {
 
 // All the shared memory of a block of threads that a launch gives it.
-#define LAT_SHARED_MEMORY(name) extern __shared__ __align__(256) unsigned char name[]
+#define LAT_SHARED_MEMORY(name) extern __shared__ __align__(512) unsigned char name[]
 
 // 2 units in the last place off, denormals become 0.
 __device__ __forceinline__ float exp2_fast(float x) {
@@ -74,7 +74,21 @@ __device__ __forceinline__ void store_shared(uint32_t to, const float4& numbers)
                : "memory");
 }
 
-// sum[16 x 8] += a[16 x 16] b[16 x 8]
+// 32 bits from an address that is kept in 32 bits.
+__device__ __forceinline__ uint32_t load_shared(uint32_t from) {
+  uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
+  return word;
+}
+
+// A float32, as its bits, rounded to TF32: to the nearest of 10 bits, a tie away from 0. What is not a number stays so.
+__device__ __forceinline__ uint32_t rounded_to_tf32(uint32_t number) {
+  uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "r"(number));
+  return rounded;
+}
+
+// sum[16 x 8] += a[16 x 16] b[16 x 8]; of float, which are TF32, a[16 x 8] b[8 x 8]
 template <class Element>
 __device__ __forceinline__ void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 
@@ -91,6 +105,14 @@ template <>
 __device__ __forceinline__ void multiply_add<__nv_bfloat16>(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0,
                                                             uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ __forceinline__ void multiply_add<float>(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

@@ -1,7 +1,8 @@
-// Attention in one pass on the matrix units, for 16-bit elements whose rows lie on 16 bytes. FlashAttention-2's scheme:
-// a block of threads holds 64 or 128 rows of one head and walks tiles of 64 keys (tile_walk.h), which it weighs in
-// float32; the next tile's copy runs under the work on this one. A warp owns 16 or 32 rows and skips what lies outside
-// of their band. Keys and values of no key are never read; they are zeros in shared memory.
+// Attention in one pass on the matrix units, for elements whose rows lie on 16 bytes: of 16 bits, or float32 where it
+// may be rounded to TF32. FlashAttention-2's scheme: a block of threads holds 64 or 128 rows of one head and walks
+// tiles of 64 keys (tile_walk.h), which it weighs in float32; where shared memory has room for two tiles, the next
+// one's copy runs under the work on this one. A warp owns 16 or 32 rows and skips what lies outside of their band. Keys
+// and values of no key are never read; they are zeros in shared memory.
 #pragma once
 
 #include "common/cuda_async_copy.cuh"
@@ -17,14 +18,22 @@ namespace lat {
 template <int kHeadSize, RowsOf kRowsOf>
 constexpr int kMostRowTiles = kHeadSize == 128 || kRowsOf == RowsOf::list ? 1 : 2;
 
-template <int kHeadSize, int kRowTiles, class Weighting>
+template <class Element, int kHeadSize, int kRowTiles, class Weighting>
 struct MmaAttentionShape {
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kRowsOfWarp = 16 * kRowTiles, kRows = kWarps * kRowsOfWarp;
-  static constexpr int kChunks = kHeadSize / 8;  // of 16 bytes in a row
-  static constexpr uint32_t kRowBytes = 2 * kHeadSize, kTileBytes = kTileKeys * kRowBytes;
+  static constexpr bool kIsFloat = sizeof(Element) == 4;
+  static constexpr int kChunkNumbers = 16 / sizeof(Element), kChunks = kHeadSize / kChunkNumbers;  // in a row
+  static constexpr uint32_t kRowBytes = sizeof(Element) * kHeadSize, kTileBytes = kTileKeys * kRowBytes;
+  // Tiles of keys and values that there is room for: 99 KiB is all that a block has on sm_86, 89 and 120.
+  static constexpr int kStages = kRowBytes > 256 ? 1 : 2;
+  // Rows of float32 lie where tiles come to lie: queries until the warps have them in registers, the output at the end.
+  static constexpr uint32_t kTilesAt = kIsFloat ? 0 : kRows * kRowBytes;
+  // Steps of 16 keys that are weighted at once: queries of float32 take twice the registers.
+  static constexpr int kSteps = kIsFloat && kHeadSize >= 64 ? 2 : Weighting::kMmaSteps;
   // Factors of a tile's keys lie behind all tiles.
-  static constexpr uint32_t kFactorsAt = kRows * kRowBytes + 4 * kTileBytes;
+  static constexpr uint32_t kFactorsAt = kTilesAt + 2 * kStages * kTileBytes;
+  static_assert(kRows * kRowBytes <= kFactorsAt);
   static constexpr uint32_t kFactorBytes = Weighting::kUnitRows ? 4 * kTileKeys : 0;
   static constexpr int kSharedBytes = static_cast<int>(kFactorsAt + 2 * kFactorBytes);
 };
@@ -59,7 +68,7 @@ class MmaRows {
           hide_keys(score[row / 2], row % 2, seen(16 * (row / 2) + sum_row(lane_of_warp(), 2 * (row % 2))));
       }
     }
-    uint32_t weight[kRowTiles][kGroups][4];
+    uint32_t weight[kRowTiles][Products::kOperands * kGroups][4];
     weights_.weigh(score, products_.context(), task, key_factors,
                    [&](int tile) { products_.template pack_weights<kGroups>(weight[tile], score[tile]); });
     products_.template add_values<kGroups>(weight, values);
@@ -78,8 +87,13 @@ class MmaRows {
 #pragma unroll
         for (int column = 0; column < Products::kValueColumns; ++column) {
           const float* const sum = products_.context()[tile][column] + 2 * half;
-          *reinterpret_cast<uint32_t*>(rows + swizzled<kHeadSize>(row, column) + 2 * sum_column(lane, 0)) =
-              some ? pack<Element>(sum[0] * factor, sum[1] * factor) : 0u;
+          const int number = sum_column(lane, 0);
+          if constexpr (sizeof(Element) == 4)
+            *reinterpret_cast<float2*>(rows + swizzled<kHeadSize, 4>(row, 2 * column + number / 4) + number % 4 * 4) =
+                some ? make_float2(sum[0] * factor, sum[1] * factor) : make_float2(0.0f, 0.0f);
+          else
+            *reinterpret_cast<uint32_t*>(rows + swizzled<kHeadSize>(row, column) + 2 * number) =
+                some ? pack<Element>(sum[0] * factor, sum[1] * factor) : 0u;
         }
       }
   }
@@ -95,7 +109,9 @@ template <class Element, int kHeadSize, class Shape>
 class MmaCopies {
  public:
   static constexpr int kRowStep = Shape::kThreads / Shape::kChunks;
-  static_assert(kRowStep % 8 == 0, "the swizzle must repeat");
+  // The swizzle repeats after 8 rows; 4 rows further, chunks of a row of 512 bytes are those that bit 2 makes of them.
+  static constexpr uint32_t kTurn = kRowStep % 8 * 16;
+  static_assert(kTurn == 0 || (kRowStep == 4 && Shape::kChunks >= 8));
 
   // Addresses are worked out anew for each tile: kept, they would take registers from the sums.
   __device__ __forceinline__ MmaCopies(int32_t batch, int32_t head) : batch_(batch), head_(head) {}
@@ -105,10 +121,11 @@ class MmaCopies {
                                                int32_t rows) const {
     const int thread = thread_of_block(), chunk = thread % Shape::kChunks;
     int row = thread / Shape::kChunks;
-    const Element* const from = row_of<const Element>(task.query, batch_, 0, int64_t{head_} * kHeadSize + chunk * 8);
-    to += swizzled<kHeadSize>(row, chunk);
+    const Element* const from =
+        row_of<const Element>(task.query, batch_, 0, int64_t{head_} * kHeadSize + chunk * kNumbers);
+    to += swizzled<kHeadSize, sizeof(Element)>(row, chunk);
 #pragma unroll 2
-    for (; row < Shape::kRows; row += kRowStep, to += kRowStep * Shape::kRowBytes) {
+    for (; row < Shape::kRows; row += kRowStep, to = (to ^ kTurn) + kRowStep * Shape::kRowBytes) {
       const bool there = first + row < rows;
       copy_or_zero(to, from + (there ? (first + row) * task.query.row_stride : 0), there);
     }
@@ -126,18 +143,21 @@ class MmaCopies {
     }
     const Element* const key = row_of<const Element>(task.key, batch_, 0, int64_t{head_} * kHeadSize);
     const Element* const value = row_of<const Element>(task.value, batch_, 0, int64_t{head_} * kHeadSize);
-    to += swizzled<kHeadSize>(row, chunk);
+    to += swizzled<kHeadSize, sizeof(Element)>(row, chunk);
 #pragma unroll 2
-    for (; row < kTileKeys; row += kRowStep, to += kRowStep * Shape::kRowBytes) {
+    for (; row < kTileKeys; row += kRowStep, to = (to ^ kTurn) + kRowStep * Shape::kRowBytes) {
       // The rows of a warp, at most 16 side by side, lie in the same half.
       const int32_t token = __shfl_sync(0xffffffff, row < 32 ? low : high, row % 32);
       const bool there = (tile.keys >> row & 1) != 0;
-      copy_or_zero(to, key + (there ? token * task.key.row_stride + chunk * 8 : 0), there);
-      copy_or_zero(to + Shape::kTileBytes, value + (there ? token * task.value.row_stride + chunk * 8 : 0), there);
+      copy_or_zero(to, key + (there ? token * task.key.row_stride + chunk * kNumbers : 0), there);
+      copy_or_zero(to + Shape::kTileBytes, value + (there ? token * task.value.row_stride + chunk * kNumbers : 0),
+                   there);
     }
   }
 
  private:
+  static constexpr int kNumbers = Shape::kChunkNumbers;
+
   int32_t batch_, head_;
 };
 
@@ -153,9 +173,10 @@ __device__ __forceinline__ void write_rows(const AttentionRows& task, int32_t ba
     int32_t token = first + row;
     if (kRowsOf == RowsOf::list) token = task.list.positions[int64_t{batch} * task.tokens + token];
     uint4 numbers = make_uint4(0, 0, 0, 0);
-    if ((attend >> row & 1) != 0) numbers = *reinterpret_cast<const uint4*>(from + swizzled<kHeadSize>(row, chunk));
-    *reinterpret_cast<uint4*>(row_of<Element>(task.output, batch, token, int64_t{head} * kHeadSize + chunk * 8)) =
-        numbers;
+    if ((attend >> row & 1) != 0)
+      numbers = *reinterpret_cast<const uint4*>(from + swizzled<kHeadSize, sizeof(Element)>(row, chunk));
+    *reinterpret_cast<uint4*>(
+        row_of<Element>(task.output, batch, token, int64_t{head} * kHeadSize + chunk * Shape::kChunkNumbers)) = numbers;
   }
 }
 
@@ -169,13 +190,13 @@ __device__ __forceinline__ void copy_factors(uint32_t to, const Task& task, int3
 }
 
 template <class Element, int kHeadSize, RowsOf kRowsOf, int kRowTiles, class Weighting>
-__global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowTiles, Weighting>::kThreads,
+__global__ void __launch_bounds__(MmaAttentionShape<Element, kHeadSize, kRowTiles, Weighting>::kThreads,
                                   Weighting::mma_blocks(kHeadSize))
     mma_attention(const __grid_constant__ typename Weighting::Task task) {
-  using Shape = MmaAttentionShape<kHeadSize, kRowTiles, Weighting>;
+  using Shape = MmaAttentionShape<Element, kHeadSize, kRowTiles, Weighting>;
   LAT_SHARED_MEMORY(shared);
   const uint32_t queries = shared_address(shared);
-  const uint32_t tiles = queries + Shape::kRows * Shape::kRowBytes;  // keys, values; keys, values
+  const uint32_t tiles = queries + Shape::kTilesAt;  // keys, values; keys, values
 
   const AttentionBlock<kRowsOf> block(task);
   const int32_t words = static_cast<int32_t>(tiles_of(task.tokens));
@@ -198,6 +219,13 @@ __global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowTiles, Weight
 
     if (__syncthreads_or(attend != 0)) {
       copies.copy_queries(queries, task, first, block.rows);
+      if constexpr (Shape::kTilesAt == 0) {
+        end_copies();
+        wait_for_copies();
+        __syncthreads();
+        rows.start(queries + own_rows, task, block, own_first);
+        __syncthreads();  // all have been read, and tiles may come
+      }
       TileWalk<WordsOfWarp> walk = walk_of<kRowsOf>(WordsOfWarp(key_bits, words), task, first, Shape::kRows, block);
       Tile tile = walk.next();
       int stage = 0;
@@ -205,11 +233,13 @@ __global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowTiles, Weight
       end_copies();
       wait_for_copies();
       __syncthreads();
-      rows.start(queries + own_rows, task, block, own_first);
+      if constexpr (Shape::kTilesAt != 0) rows.start(queries + own_rows, task, block, own_first);
       while (tile.keys != 0) {
         const Tile following = walk.next();
-        copy(following, stage ^ 1);
-        end_copies();
+        if constexpr (Shape::kStages == 2) {
+          copy(following, stage ^ 1);
+          end_copies();
+        }
         const Cover cover = kRowsOf != RowsOf::sequence
                                 ? Cover::full
                                 : cover_of(tile, own_first, own_first + Shape::kRowsOfWarp - 1, task.window);
@@ -223,21 +253,27 @@ __global__ void __launch_bounds__(MmaAttentionShape<kHeadSize, kRowTiles, Weight
           if (kRowsOf == RowsOf::sequence && tile.listed && tile.keys <= 0xffff) {
             rows.template add<1>(keys, keys + Shape::kTileBytes, factors, task, true, true, seen);
           } else {
-            constexpr int kSteps = Weighting::kMmaSteps;
-#pragma unroll 2
+            constexpr int kSteps = Shape::kSteps;
+#pragma unroll Shape::kIsFloat ? 1 : 2
             for (int step = 0; step < kTileKeys / 16; step += kSteps)
               rows.template add<kSteps>(keys + 16 * step * Shape::kRowBytes,
                                         keys + 16 * step * Shape::kRowBytes + Shape::kTileBytes, factors + 16 * step,
-                                        task, !all || tile.keys != kAllKeys, all, seen);
+                                        task, !all || tile.keys != kAllKeys, all,
+                                        [&](int row) { return seen(row) >> (16 * step); });
           }
+        }
+        if constexpr (Shape::kStages == 1) {
+          __syncthreads();
+          copy(following, stage);
+          end_copies();
         }
         // The copy of the following tile is here, and no warp reads this one any more.
         wait_for_copies();
         __syncthreads();
         tile = following;
-        stage ^= 1;
+        if constexpr (Shape::kStages == 2) stage ^= 1;
       }
-      // Each warp has read its queries: their place takes its rows.
+      // Queries have been read, and tiles too: the place of its queries takes the rows of a warp.
       rows.finish(shared + own_rows, attend, task);
       __syncwarp();
     }

@@ -28,6 +28,12 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
+__device__ __forceinline__ uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 // Two 16-bit numbers in a register, the first in the low half, as mma has them.
 template <class Element>
 __device__ __forceinline__ uint32_t pack(float low, float high);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Grows with every change of a struct or of an entry's meaning; what a library was built with is lat_abi_version(). */
-#define LAT_ABI_VERSION 1
+#define LAT_ABI_VERSION 2
 
 #if defined(_WIN32)
 #define LAT_EXPORT __declspec(dllexport)

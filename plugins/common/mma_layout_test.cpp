@@ -1,5 +1,6 @@
-// A warp played on the host, as the PTX ISA says what ldmatrix and mma.sync.m16n8k16 do with lanes and registers: the
-// products that the CUDA kernels make from shared memory must come out, and no two lanes may meet in a bank.
+// A warp played on the host, as the PTX ISA says what ldmatrix, mma.sync.m16n8k16 and, for TF32, m16n8k8 do with lanes
+// and registers: the products that the CUDA kernels make from shared memory must come out, and no two lanes may meet in
+// a bank.
 #include "common/mma_layout.h"
 
 #include <array>
@@ -78,28 +79,30 @@ void check_sums() {
   demand(places.size() == 128, "all of 16 x 8");
 }
 
-template <int kColumns>
+template <int kColumns, int kBytes>
 void check_swizzle() {
+  constexpr int kChunks = kColumns * kBytes / 16;
+  constexpr uint32_t kRowBytes = kColumns * kBytes;
+  const auto swizzled = [](int row, int chunk) { return lat::swizzled<kColumns, kBytes>(row, chunk); };
   std::set<uint32_t> places;
   for (int row = 0; row < 128; ++row)
-    for (int chunk = 0; chunk < kColumns / 8; ++chunk) {
-      const uint32_t at = lat::swizzled<kColumns>(row, chunk);
-      demand(at % 16 == 0 && at < 128u * 2 * kColumns, "within the rows");
-      demand(lat::swizzled<kColumns>(row + 8, chunk) == at + 8 * 2 * kColumns, "repeats after 8 rows");
-      demand(at / (2 * kColumns) == static_cast<uint32_t>(row), "within its row");
-      demand(lat::pairs_further(lat::swizzled<kColumns>(row, chunk % 2), chunk / 2) == at, "pairs further");
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      const uint32_t at = swizzled(row, chunk);
+      demand(at % 16 == 0 && at < 128 * kRowBytes, "within the rows");
+      demand(swizzled(row + 8, chunk) == at + 8 * kRowBytes, "repeats after 8 rows");
+      demand(at / (2 * kRowBytes) == static_cast<uint32_t>(row / 2), "within its row and the next");
+      demand(lat::pairs_further(swizzled(row, chunk % 2), chunk / 2) == at, "pairs further");
       // Starts are on kSwizzleBytes: what is added below does not meet the bits that are turned.
-      demand(lat::pairs_further(lat::swizzled<kColumns>(row, chunk % 2) + 3 * lat::kSwizzleBytes, chunk / 2) ==
+      demand(lat::pairs_further(swizzled(row, chunk % 2) + 3 * lat::kSwizzleBytes, chunk / 2) ==
                  at + 3 * lat::kSwizzleBytes,
              "wherever it starts");
       places.insert(at);
     }
-  demand(places.size() == 128 * kColumns / 8, "each chunk has its place");
+  demand(places.size() == 128u * kChunks, "each chunk has its place");
   // A copy writes 8 neighbouring chunks at once: 128 bytes of different banks.
   for (int thread = 0; thread < 1024; thread += 8) {
     std::set<uint32_t> groups;
-    for (int i = thread; i < thread + 8; ++i)
-      groups.insert(lat::swizzled<kColumns>(i / (kColumns / 8), i % (kColumns / 8)) / 16 % 8);
+    for (int i = thread; i < thread + 8; ++i) groups.insert(swizzled(i / kChunks, i % kChunks) / 16 % 8);
     demand(groups.size() == 8, "copies meet no bank twice");
   }
 }
@@ -180,10 +183,127 @@ void check_attention() {
   }
 }
 
+// Of float32: ldmatrix takes each number for two of 16 bits.
+struct Warp {
+  // What 32 lanes read at addresses, 4 bytes each.
+  static std::array<int, 32> words(const std::vector<int>& shared, const std::array<uint32_t, 32>& address) {
+    std::array<int, 32> made;
+    std::set<uint32_t> banks;
+    for (std::size_t lane = 0; lane < 32; ++lane) {
+      made[lane] = shared.at(address[lane] / 4);
+      banks.insert(address[lane] / 4 % 32);
+    }
+    demand(banks.size() == 32, "values meet no bank twice");
+    return made;
+  }
+
+  // PTX ISA, ldmatrix: register i of a lane is 4 bytes of row lane / 4 of matrix i, from byte lane % 4 * 4 on.
+  static std::array<std::array<int, 32>, 4> matrices(const std::vector<int>& shared,
+                                                     const std::array<uint32_t, 32>& address) {
+    check_banks(address);
+    std::array<std::array<int, 32>, 4> made;
+    for (std::size_t i = 0; i < 4; ++i)
+      for (std::size_t lane = 0; lane < 32; ++lane) made[i][lane] = shared.at(address[8 * i + lane / 4] / 4 + lane % 4);
+    return made;
+  }
+
+  // PTX ISA, "Matrix Fragments for mma.m16n8k8", .tf32.
+  static void multiply_add(int (&sum)[16][8], const std::array<std::array<int, 32>, 4>& a,
+                           const std::array<int, 32>& b0, const std::array<int, 32>& b1) {
+    int left[16][8], right[8][8];
+    for (std::size_t lane = 0; lane < 32; ++lane) {
+      const std::size_t group = lane >> 2, thread = lane % 4;
+      for (std::size_t i = 0; i < 4; ++i)
+        left[i == 0 || i == 2 ? group : group + 8][i < 2 ? thread : thread + 4] = a[i][lane];
+      right[thread][group] = b0[lane];
+      right[thread + 4][group] = b1[lane];
+    }
+    for (int row = 0; row < 16; ++row)
+      for (int column = 0; column < 8; ++column)
+        for (int k = 0; k < 8; ++k) sum[row][column] += left[row][k] * right[k][column];
+  }
+};
+
+template <int kColumns>
+std::vector<int> float_numbers(int rows, unsigned seed, std::vector<int>& shared) {
+  std::mt19937 random(seed);
+  std::vector<int> plain(static_cast<std::size_t>(rows * kColumns));
+  shared.assign(plain.size(), -1000000);
+  for (int row = 0; row < rows; ++row)
+    for (int column = 0; column < kColumns; ++column) {
+      const int number = static_cast<int>(random() % 19) - 9;
+      plain[static_cast<std::size_t>(row * kColumns + column)] = number;
+      shared[lat::swizzled<kColumns, 4>(row, column / 4) / 4 + static_cast<uint32_t>(column % 4)] = number;
+    }
+  return plain;
+}
+
+// 16 rows against 8 of 16 keys, then their scores against these keys' values, in the order in which the kernels do it.
+template <int kColumns>
+void check_float_attention() {
+  std::vector<int> shared_q, shared_k, shared_v;
+  const std::vector<int> q = float_numbers<kColumns>(16, 1, shared_q), k = float_numbers<kColumns>(16, 2, shared_k),
+                         v = float_numbers<kColumns>(16, 3, shared_v);
+  const auto addresses = [](Place (*place)(int), int step) {
+    std::array<uint32_t, 32> made;
+    for (int lane = 0; lane < 32; ++lane)
+      made[static_cast<std::size_t>(lane)] =
+          lat::pairs_further(lat::swizzled<kColumns, 4>(place(lane).row, place(lane).chunk), step);
+    return made;
+  };
+  for (int half = 0; half < 2; ++half) {
+    int score[16][8] = {};
+    for (int step = 0; step < kColumns / 8; ++step) {
+      const auto query =
+          Warp::matrices(shared_q, addresses([](int lane) { return lat::place_by_columns(lane); }, step));
+      const auto key = Warp::matrices(shared_k, addresses([](int lane) { return lat::place_by_rows(lane); }, step));
+      const auto first = static_cast<std::size_t>(2 * half);
+      Warp::multiply_add(score, query, key[first], key[first + 1]);
+    }
+    std::array<std::array<int, 32>, 4> weight;
+    for (int i = 0; i < 4; ++i)
+      for (int lane = 0; lane < 32; ++lane) {
+        const int sum = lat::weight_of_key(i);
+        weight[static_cast<std::size_t>(i)][static_cast<std::size_t>(lane)] =
+            score[lat::sum_row(lane, sum)][lat::sum_column(lane, sum)];
+      }
+    for (int column = 0; column < kColumns / 8; ++column) {
+      std::array<std::array<int, 32>, 2> value;
+      for (int i = 0; i < 2; ++i) {
+        std::array<uint32_t, 32> address;
+        for (int lane = 0; lane < 32; ++lane)
+          address[static_cast<std::size_t>(lane)] =
+              lat::pairs_further(lat::swizzled<kColumns, 4>(lat::sum_column(lane, i), lane / 16) +
+                                     static_cast<uint32_t>(lane / 4 % 4 * 4),
+                                 column) +
+              static_cast<uint32_t>(half * 8 * 4 * kColumns);
+        value[static_cast<std::size_t>(i)] = Warp::words(shared_v, address);
+      }
+      int context[16][8] = {};
+      Warp::multiply_add(context, weight, value[0], value[1]);
+      for (int row = 0; row < 16; ++row)
+        for (int at = 0; at < 8; ++at) {
+          int expected = 0;
+          for (int key = 8 * half; key < 8 * half + 8; ++key) {
+            int product = 0;
+            for (int d = 0; d < kColumns; ++d)
+              product +=
+                  q[static_cast<std::size_t>(row * kColumns + d)] * k[static_cast<std::size_t>(key * kColumns + d)];
+            demand(score[row][key % 8] == product, "scores of float32");
+            expected += product * v[static_cast<std::size_t>(key * kColumns + 8 * column + at)];
+          }
+          demand(context[row][at] == expected, "context of float32");
+        }
+    }
+  }
+}
+
 template <int kColumns>
 void check() {
-  check_swizzle<kColumns>();
+  check_swizzle<kColumns, 2>();
+  check_swizzle<kColumns, 4>();
   check_attention<kColumns>();
+  check_float_attention<kColumns>();
 }
 
 }  // namespace

@@ -20,6 +20,31 @@ auto with_name(const char* op, Work&& work) {
   }
 }
 
+// Whether a node has the attribute, but not as the integer that was asked for: onnxruntime gives the same code for one
+// of another type as for one that is not there.
+bool is_of_another_type(const OrtKernelInfo* info, const char* name) {
+  const OrtApi& api = Ort::GetApi();
+  float real = 0;
+  std::size_t count = 0;
+  return Ort::Status(api.KernelInfoGetAttribute_float(info, name, &real)).IsOK() ||
+         Ort::Status(api.KernelInfoGetAttribute_string(info, name, nullptr, &count)).IsOK() ||
+         Ort::Status(api.KernelInfoGetAttributeArray_int64(info, name, nullptr, &count)).IsOK() ||
+         Ort::Status(api.KernelInfoGetAttributeArray_float(info, name, nullptr, &count)).IsOK();
+}
+
+Value value_of(const OrtKernelInfo* info, const Attribute& attribute) {
+  const OrtApi& api = Ort::GetApi();
+  Value value;
+  const Ort::Status status(attribute.kind == Kind::real
+                               ? api.KernelInfoGetAttribute_float(info, attribute.name, &value.real)
+                               : api.KernelInfoGetAttribute_int64(info, attribute.name, &value.integer));
+  if (status.IsOK()) return value;
+  if (!attribute.absent || is_of_another_type(info, attribute.name))
+    throw std::runtime_error(std::string(attribute.name) + ": " + status.GetErrorMessage());
+  value.integer = *attribute.absent;
+  return value;
+}
+
 }  // namespace
 
 std::vector<const OrtCustomOp*>& all_ops() {
@@ -28,13 +53,8 @@ std::vector<const OrtCustomOp*>& all_ops() {
 }
 
 Values values_of(const OrtKernelInfo* info, const std::vector<Attribute>& attributes) {
-  const OrtApi& api = Ort::GetApi();
-  Values values(attributes.size());
-  for (std::size_t at = 0; at < attributes.size(); ++at) {
-    Ort::ThrowOnError(attributes[at].kind == Kind::real
-                          ? api.KernelInfoGetAttribute_float(info, attributes[at].name, &values[at].real)
-                          : api.KernelInfoGetAttribute_int64(info, attributes[at].name, &values[at].integer));
-  }
+  Values values;
+  for (const Attribute& attribute : attributes) values.push_back(value_of(info, attribute));
   return values;
 }
 

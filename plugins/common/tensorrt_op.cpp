@@ -130,7 +130,9 @@ Values values_of(const std::vector<Attribute>& attributes, const nvinfer1::Plugi
     }
   }
   for (std::size_t at = 0; at < attributes.size(); ++at) {
-    if (!given[at]) throw BadInput(std::string(attributes[at].name) + ": the field is missing");
+    if (given[at]) continue;
+    if (!attributes[at].absent) throw BadInput(std::string(attributes[at].name) + ": the field is missing");
+    values[at].integer = *attributes[at].absent;
   }
   return values;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -46,7 +47,9 @@ struct Exchange {
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context;  // where it begins; afterwards it goes on at `place`: a jump costs no system call
+  jmp_buf place;
+  bool begun;
   std::vector<unsigned char> stack;
   bool done = false;
   int turn = 0;
@@ -62,7 +65,7 @@ struct Device {
   Barrier block_barrier;
   int votes[2] = {0, 0};
   std::vector<unsigned char> shared;
-  ucontext_t scheduler;
+  jmp_buf scheduler;
   std::function<void()> kernel;
   std::mt19937 random{1};
   bool late_copies = false;  // at the wait for them, instead of at once
@@ -77,7 +80,7 @@ struct Device {
 
   void yield() {
     const unsigned mine = thread;
-    swapcontext(&fibers[mine].context, &scheduler);
+    if (_setjmp(fibers[mine].place) == 0) _longjmp(scheduler, 1);
     thread = mine;
   }
 
@@ -110,7 +113,15 @@ struct Device {
     device.self().done = true;
     --device.alive;
     ++device.moves;
-    swapcontext(&device.self().context, &device.scheduler);
+    _longjmp(device.scheduler, 1);
+  }
+
+  // In a frame of its own: what its caller holds must not change before the fiber jumps back.
+  __attribute__((noinline)) void resume(Fiber& fiber) {
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
   }
 
   void run_block(int count, int shared_bytes) {
@@ -131,6 +142,7 @@ struct Device {
       fiber.context.uc_stack = {fiber.stack.data(), 0, fiber.stack.size()};
       fiber.context.uc_link = nullptr;
       makecontext(&fiber.context, &Device::start, 0);
+      fiber.begun = false;
       order.push_back(at);
     }
     // Some warps take part in every round, others in few, and now and then one stands still until all others wait for
@@ -148,7 +160,7 @@ struct Device {
         const unsigned warp = at / kWarpLanes;
         if (fibers[at].done || !turn[warp] || static_cast<int>(warp) == held) continue;
         thread = at;
-        swapcontext(&scheduler, &fibers[at].context);
+        resume(fibers[at]);
       }
       if (all && moves == before && held >= 0) {
         held = -1;

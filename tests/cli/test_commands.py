@@ -27,6 +27,7 @@ COMMANDS = (
     "model",
     "validate",
     "bench",
+    "refit",
     "run",
     "bundle",
     "inspect",

@@ -37,6 +37,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"scale": -0.25}, "scale"),
     "not finite": ({"scale": float("inf")}, "scale"),
     "missing": ({"scale": None}, "takes other attributes"),
+    "neither 0 nor 1": ({"allow_tf32": 2}, "allow_tf32"),
+    "below 0": ({"allow_tf32": -1}, "allow_tf32"),
     "one too many": ({"dilation": 2}, "takes other attributes"),
 }
 
@@ -49,6 +51,11 @@ def test_field_that_the_plugin_refuses(case: str, target: str, examined: Examine
     assert found
     assert (found[0].rule, word in found[0].what) == ("plugin fields", True), found[0]
     assert found[0].mend
+
+
+@pytest.mark.parametrize("allow_tf32", [None, 0, 1])
+def test_field_that_may_be_absent(allow_tf32: int | None, examined: Examined, tmp_path: Path, built: None) -> None:
+    assert examined(banded_model(tmp_path / "m.onnx", allow_tf32=allow_tf32)).works
 
 
 @pytest.mark.parametrize("head_size", CUDA_HEAD_SIZES)

@@ -45,6 +45,18 @@ def test_the_operator_runs_the_kernel() -> None:
     assert not torch.equal(torch.ops.lat.banded_window_attention(*tensors, **OPTIONS), expected)
 
 
+def test_tf32_only_where_it_is_allowed() -> None:
+    tensors = inputs(torch.float32)
+    with native.kernels():
+        without, default, allowed = (
+            torch.ops.lat.banded_window_attention(*tensors, **OPTIONS, **given)
+            for given in ({"allow_tf32": 0}, {}, {"allow_tf32": 1})
+        )
+    assert torch.equal(default, without)
+    assert not torch.equal(allowed, without)
+    assert (allowed - without).norm() < 0.01 * without.norm()
+
+
 def test_a_graph_holds_it() -> None:
     tensors = inputs()
     with native.kernels():

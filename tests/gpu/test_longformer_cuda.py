@@ -6,9 +6,10 @@ import pytest
 import torch
 from native import cuda_on_gpu
 from native.c_abi import banded_arguments, global_arguments
-from native.cuda_abi import Device
+from native.cuda_abi import BAD_ARGUMENT, Device
 from native.cuda_checks import DTYPES, HEAD_SIZES, cast
 from native.cuda_on_gpu import SMALL, Call, check_graph, check_refusals, check_same_bits
+from native.kernel_checks import set_field
 from native.longformer_cuda_checks import (
     MASKS,
     banded_attributes,
@@ -18,6 +19,7 @@ from native.longformer_cuda_checks import (
     global_inputs,
     token_mask,
 )
+from native.tf32_checks import check_each_rounding, check_exact_off_16_bytes, check_tf32, run_tf32
 
 pytestmark = cuda_on_gpu.MARKS
 device = cuda_on_gpu.device  # the fixture
@@ -43,6 +45,38 @@ def test_banded(kind: str, dtype: torch.dtype, head_size: int, device: Device) -
 def test_banded_layouts(dtype: torch.dtype, head_size: int, layout: str, device: Device) -> None:
     tensors = cast(banded_inputs("scattered", 200, 3, head_size), dtype)
     check_banded(device, tensors, banded_attributes(3, 50), layout)
+
+
+@pytest.mark.parametrize("head_size", HEAD_SIZES)
+@pytest.mark.parametrize("kind", MASKS)
+def test_banded_in_tf32(kind: str, head_size: int, device: Device) -> None:
+    for tokens in LENGTHS:
+        tensors = banded_inputs(kind, tokens, 2, head_size)
+        for window in WINDOWS:
+            check_tf32(device, tensors, banded_attributes(2, window))
+
+
+@pytest.mark.parametrize("head_size", HEAD_SIZES)
+def test_each_operand_is_rounded_to_tf32(head_size: int, device: Device) -> None:
+    check_each_rounding(device, banded_inputs("plain", 32, 3, head_size), banded_attributes(3, 9))
+
+
+@pytest.mark.parametrize("head_size", HEAD_SIZES)
+def test_banded_layouts_in_tf32(head_size: int, device: Device) -> None:
+    """Rows off 16 bytes, and 16-bit types, are computed as without it."""
+    tensors, attributes = banded_inputs("scattered", 200, 3, head_size), banded_attributes(3, 50)
+    check_tf32(device, tensors, attributes, "slices")
+    check_exact_off_16_bytes(device, tensors, attributes)
+    for dtype, layout in ((torch.float16, "without gaps"), (torch.bfloat16, "slices")):
+        with_it = run_tf32(device, cast(tensors, dtype), attributes, layout)
+        assert torch.equal(with_it, run_tf32(device, cast(tensors, dtype), attributes, layout, allow=0))
+    with pytest.raises(AssertionError, match="of plain PyTorch"):
+        check_banded(device, tensors, attributes | {"allow_tf32": 1})
+
+
+def test_banded_long_in_tf32(device: Device) -> None:
+    tensors = banded_inputs("scattered", 300 if SMALL else 4000, 1, 64, batch=2)
+    check_tf32(device, tensors, banded_attributes(1, 256))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -86,21 +120,23 @@ def test_global_off_16_bytes(dtype: torch.dtype, device: Device) -> None:
 
 
 def call(name: str, dtype: torch.dtype, tokens: int = 700) -> Call:
-    make = banded_inputs if name == "banded" else global_inputs
+    make = global_inputs if name == "global" else banded_inputs
     tensors = cast(make("scattered", tokens, 4, 64), dtype)
-    if name == "banded":
-        return Call(tensors, lambda rows: banded_arguments(rows, rows[0], banded_attributes(4, 100)))
+    if name != "global":
+        attributes = banded_attributes(4, 100) | {"allow_tf32": int(name == "banded in TF32")}
+        return Call(tensors, lambda rows: banded_arguments(rows, rows[0], attributes))
     return Call(tensors, lambda rows: global_arguments(rows, rows[0], {"num_heads": 4, "scale": 0.125}), mask=1)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["banded", "global"])
+CALLS = [(name, dtype) for name in ("banded", "global") for dtype in DTYPES] + [("banded in TF32", torch.float32)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CALLS, ids=str)
 def test_same_inputs_give_the_same_bits(name: str, dtype: torch.dtype, device: Device) -> None:
     check_same_bits(device, call(name, dtype))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["banded", "global"])
+@pytest.mark.parametrize(("name", "dtype"), CALLS, ids=str)
 def test_a_graph_is_replayed_with_other_inputs(name: str, dtype: torch.dtype, device: Device) -> None:
     made = call(name, dtype)
     check_graph(device, made, {kind: token_mask(kind, *made.mask.shape, seed=3) for kind in MASKS})
@@ -109,3 +145,9 @@ def test_a_graph_is_replayed_with_other_inputs(name: str, dtype: torch.dtype, de
 @pytest.mark.parametrize("name", ["banded", "global"])
 def test_refusals(name: str, device: Device) -> None:
     check_refusals(device, call(name, torch.float16))
+
+
+@pytest.mark.parametrize("value", [2, -1])
+def test_allow_tf32_is_0_or_1(value: int, device: Device) -> None:
+    code, message = device.enqueue(set_field(call("banded", torch.float32).arguments, "allow_tf32", value), 0)
+    assert (code, message) == (BAD_ARGUMENT, f"allow_tf32: got {value}, expected 0 to 1")

@@ -98,6 +98,7 @@ def banded_arguments(
         attributes["window"],
         attributes["scale"],
         DTYPES[query.dtype],
+        attributes.get("allow_tf32", 0),
         *(Rows.of(tensor) for tensor in (query, key, value, output)),
         mask.data_ptr(),
     )

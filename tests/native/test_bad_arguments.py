@@ -64,6 +64,11 @@ def test_other_arguments(change: dict[str, Any], word: str, name: str, kernels: 
     refuses(name, change, word, kernels)
 
 
+@pytest.mark.parametrize("value", [2, -1, 2**31 - 1, -(2**31)])
+def test_allow_tf32_is_0_or_1(value: int, kernels: ctypes.CDLL) -> None:
+    refuses(BANDED, {"allow_tf32": value}, f"allow_tf32: got {value}, expected 0 to 1", kernels)
+
+
 @pytest.mark.parametrize("pointer", ["query_weight", "query_bias", "key_weight", "value_weight", "value_bias"])
 def test_weights(pointer: str, kernels: ctypes.CDLL) -> None:
     refuses(GLOBAL, {pointer: None}, f"{pointer}: got a null pointer", kernels)
@@ -156,6 +161,9 @@ def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], w
         (BANDED, {"window": 0}, "window: got 0"),
         (BANDED, {"window": 2**31}, "window: got 2147483648"),
         (BANDED, {"scale": -1.0}, "scale: got -1, expected a finite number > 0"),
+        (BANDED, {"allow_tf32": 2}, "BandedWindowAttention: allow_tf32: got 2, expected 0 to 1"),
+        (BANDED, {"allow_tf32": -1}, "allow_tf32: got -1, expected 0 to 1"),
+        (BANDED, {"allow_tf32": 2**32 + 1}, "allow_tf32: got 4294967297, expected 0 to 1"),
         (NYSTROM, {"num_heads": -2}, "num_heads: got -2"),
         (NYSTROM, {"num_landmarks": 3}, "N=17, L=3"),
         (NYSTROM, {"per_head_init": 2**32}, "per_head_init: got 4294967296, expected 0 to 1"),
@@ -170,6 +178,12 @@ def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], w
 def test_wrong_attributes_in_onnxruntime(name: str, change: dict[str, Any], words: str, ort_library: Path) -> None:
     tensors, options = CASES[name].make(CASES[name].kinds[1], 17)
     assert words in refused_by_onnxruntime(name, options | change, feeds(name, tensors), ort_library)
+
+
+@pytest.mark.parametrize("value", [1.0, "1", [1], [1.0]])
+def test_an_attribute_of_another_type_is_not_taken_for_none(value: Any, ort_library: Path) -> None:
+    with pytest.raises(Exception, match="allow_tf32"):
+        session(single_op_model(BANDED, attributes(BANDED) | {"allow_tf32": value}), ort_library)
 
 
 def refused_by_onnxruntime(name: str, options: dict[str, Any], inputs: dict[str, np.ndarray], library: Path) -> str:

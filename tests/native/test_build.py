@@ -212,7 +212,7 @@ def test_what_is_there_for_gpus_is_listed(plugins: native.Plugins, tmp_path: Pat
     listed = command("plugins", "list", **environment).stdout
     lines = {line.split()[0]: " ".join(line.split()) for line in listed.splitlines() if line}
     banded, other = lines["BandedWindowAttention"], lines["GlobalTokenAttention"]
-    assert "PyTorch (CPU, CUDA), TensorRT plugin num_heads, window, scale never run" in banded
+    assert "PyTorch (CPU, CUDA), TensorRT plugin num_heads, window, scale, allow_tf32 never run" in banded
     assert "PyTorch (CPU, CUDA) num_heads, scale NVIDIA H200, 2026-12-01, commit 0123456" in other
     assert lines["NystromAttention"].endswith("PyTorch (CPU) num_heads, num_landmarks, per_head_init -")
     assert "CUDA: sm_90, compute_120; NVIDIA 13.0.1" in listed

@@ -99,6 +99,12 @@ def test_any_head_size(heads: int, head_size: int, kernels: ctypes.CDLL) -> None
         check_by_policy(GLOBAL, computed(kernels, GLOBAL, tensors, options, form=form), tensors, options)
 
 
+def test_tf32_is_nothing_to_the_cpu(kernels: ctypes.CDLL) -> None:
+    tensors, options = banded_inputs("scattered", 90), attributes(BANDED)
+    with_it = computed(kernels, BANDED, tensors, options | {"allow_tf32": 1})
+    assert torch.equal(with_it, computed(kernels, BANDED, tensors, options))
+
+
 def test_rows_may_lie_apart(kernels: ctypes.CDLL) -> None:
     """Query, key and value as one product gives them: slices of rows of 3 E."""
     query, key, value, mask = banded_inputs("scattered", 50)

@@ -22,6 +22,7 @@ import pytest
 from conftest import ROOT
 
 from lat_export import native
+from lat_export.errors import MissingError
 from lat_export.ops import OPS
 
 HOST = ROOT / "tests" / "native" / "tensorrt_host"
@@ -73,10 +74,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path | None], P
 
 @pytest.fixture(scope="module")
 def real_library() -> Path:
-    built = native.plugins()
-    if built is None or not (built.folder / LIBRARY).is_file():
-        pytest.skip(f"no {LIBRARY}: {built.left_out if built else native.ADVICE}")
-    return built.folder / LIBRARY
+    try:
+        return native.tensorrt_library()
+    except MissingError as error:
+        pytest.skip(f"{error.what}: {error.got}")
 
 
 @pytest.fixture(scope="module", params=[*(HEADERS or [None]), LIBRARY], ids=str)
@@ -141,7 +142,12 @@ def test_neither_tensorrt_nor_cuda_is_linked(library: Path) -> None:
 def test_registry_lists_every_op(registry: dict[str, object]) -> None:
     assert registry["listed"] == [[name, "1", "lat"] for name in PLUGINS]
     assert registry["fields"] == {
-        "BandedWindowAttention": [["num_heads", "INT32"], ["window", "INT32"], ["scale", "FLOAT32"]],
+        "BandedWindowAttention": [
+            ["num_heads", "INT32"],
+            ["window", "INT32"],
+            ["scale", "FLOAT32"],
+            ["allow_tf32", "INT32"],
+        ],
         "BernoulliExpectation": [["num_heads", "INT32"], ["hash_code_len", "INT32"]],
         "FullAttention": [["num_heads", "INT32"]],
         "GlobalTokenAttention": [["num_heads", "INT32"], ["scale", "FLOAT32"]],
@@ -162,7 +168,13 @@ def test_registry_lists_what_a_node_carries(registry: dict[str, object]) -> None
 
 
 def test_registry_makes_plugins_from_fields(registry: dict[str, object]) -> None:
-    assert registry["made"] == {"int32 and float32": True, "int64 and float64": True, "with the plugin's name": True}
+    assert registry["made"] == {
+        "int32 and float32": True,
+        "with TF32": True,
+        "without TF32": True,
+        "int64 and float64": True,
+        "with the plugin's name": True,
+    }
     assert registry["errors_of_made"] == []
 
 
@@ -171,12 +183,14 @@ def test_registry_makes_plugins_from_fields(registry: dict[str, object]) -> None
     [
         ("no fields", ("num_heads", "missing")),
         ("one is missing", ("scale", "missing")),
-        ("one is unknown", ("dropout", "expected num_heads, window, scale")),
+        ("one is unknown", ("dropout", "expected num_heads, window, scale, allow_tf32")),
         ("one is given twice", ("window", "twice")),
         ("wrong type", ("window", "1 x float32", "int32 or int64")),
         ("two numbers", ("window", "2 x int32")),
         ("out of range", ("window", "got 0", "1 to 2147483647")),
         ("no number", ("scale", "got nan")),
+        ("neither 0 nor 1", ("allow_tf32", "got 2", "0 to 1")),
+        ("below 0", ("allow_tf32", "got -1", "0 to 1")),
     ],
 )
 def test_registry_gets_no_plugin_but_a_logged_error(

@@ -88,6 +88,21 @@ def test_one_kernel_two_doors(name: str, dtype: str, ort_library: Path) -> None:
         assert torch.equal(ours.float(), torch.from_numpy(run(opened, name, tensors)))
 
 
+def test_an_attribute_with_a_default_may_be_absent(ort_library: Path) -> None:
+    """On the CPU TF32 changes nothing: the same bits with and without it, through both doors, and the reference's."""
+    tensors, options = sample("BandedWindowAttention")
+    references, outputs = [], []
+    for given in ({}, {"allow_tf32": 0}, {"allow_tf32": 1}):
+        references.append(torch_op("BandedWindowAttention")(*tensors, **options, **given))
+        with native.kernels(threads=1):
+            outputs.append(torch_op("BandedWindowAttention")(*tensors, **options, **given))
+        opened = session(between_casts("BandedWindowAttention", options | given, "float32"), ort_library)
+        outputs.append(torch.from_numpy(run(opened, "BandedWindowAttention", tensors)))
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+    assert all(torch.equal(output, references[0]) for output in references)
+    assert refused("BandedWindowAttention", tensors, {**options, "allow_tf32": 2}, InputError).got == "2"
+
+
 @pytest.mark.parametrize("dtype", TORCH)
 @pytest.mark.parametrize("name", KERNELS)
 def test_same_bits_on_1_2_and_8_threads(name: str, dtype: str) -> None:

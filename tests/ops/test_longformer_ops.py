@@ -189,11 +189,43 @@ def test_wrong_inputs_are_named(change: dict[str, torch.Tensor], words: str) -> 
 
 
 @pytest.mark.parametrize(
-    "change", [{"window": 0}, {"window": -1}, {"num_heads": 0}, {"scale": 0.0}, {"window": 1.5}, {"dilation": 2}]
+    "change",
+    [
+        {"window": 0},
+        {"window": -1},
+        {"num_heads": 0},
+        {"scale": 0.0},
+        {"window": 1.5},
+        {"dilation": 2},
+        {"allow_tf32": 2},
+        {"allow_tf32": -1},
+        {"allow_tf32": 1.0},
+    ],
 )
 def test_wrong_attributes_are_named(change: dict[str, int | float]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         OPS[BANDED](*banded_inputs("plain", 9), **{**attributes(BANDED), **change})
+
+
+def test_what_may_be_absent_is_told_apart() -> None:
+    """Also where another attribute is missing."""
+    with pytest.raises(InputError) as caught:
+        OPS[BANDED](*banded_inputs("plain", 9), num_heads=HEADS, window=4)
+    assert caught.value.got == "['num_heads', 'window']"
+    assert caught.value.expected == "['num_heads', 'scale', 'window'], and allow_tf32 where wanted"
+
+
+def test_tf32_is_none_of_the_definitions_nor_the_bodys() -> None:
+    """A node may have the attribute, also with another value than it has by default, or not."""
+    tensors = banded_inputs("scattered", 41)
+    expected, ran = OPS[BANDED](*tensors, **attributes(BANDED)), set()
+    for given in ({}, {"allow_tf32": 0}, {"allow_tf32": 1}):
+        assert torch.equal(OPS[BANDED](*tensors, **attributes(BANDED), **given), expected)
+        model = single_op_model(BANDED, attributes(BANDED) | given)
+        ran.add(run(session(model), feeds(BANDED, tensors)).tobytes())
+        InlinePass()(model)
+        ran.add(run(session(model), feeds(BANDED, tensors)).tobytes())
+    assert len(ran) == 1
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -28,6 +28,7 @@ from lat_export.environment import gpu_count
 from lat_export.errors import InputError, LatExportError, MissingError, ParityError
 from lat_export.pipeline import Exported, export
 from lat_export.refitting import demand_same_graph, refit
+from lat_export.stages.bundle import read_bundle
 from lat_export.targets import TARGETS
 from lat_export.types import ModelSpec, Range
 
@@ -57,11 +58,11 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
 def built(played: None, tmp_path: Path) -> Make:
     """`built(strip_weights=True)`: the engine of a bundle."""
 
-    def make(**options: Any) -> Path:
+    def make(precision: str = "fp32", **options: Any) -> Path:
         sizes = {"sequence": Range(1, 8, 16), "batch": Range(1, 1, 2)}
         out = tmp_path / "bundle"
-        spec = ModelSpec(str(CHECKPOINT), "trt", out, engine=EngineOptions(**options), validate=False, **sizes)
-        export(spec)
+        engine = EngineOptions(**options)
+        export(ModelSpec(str(CHECKPOINT), "trt", out, engine=engine, precision=precision, validate=False, **sizes))
         return out / "model.trt.engine"
 
     return make
@@ -144,7 +145,9 @@ def test_file_that_is_no_engine_is_refused(played: None, monkeypatch: pytest.Mon
         inspect_engine(tmp_path / "x.engine")
 
 
-@pytest.mark.parametrize("options", [{"strip_weights": True}, {"refittable": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"strip_weights": True}, {"refittable": True}, {"strip_weights": True, "precision": "fp16"}], ids=str
+)
 def test_the_same_checkpoint_fits_every_refittable_engine(options: dict[str, Any], built: Make, tmp_path: Path) -> None:
     engine, out = built(**options), tmp_path / "model.engine"
     done = refit(engine, str(CHECKPOINT), out)
@@ -156,6 +159,14 @@ def test_the_same_checkpoint_fits_every_refittable_engine(options: dict[str, Any
     with pytest.raises(InputError, match="is there already"):
         refit(engine, str(CHECKPOINT), out)
     assert not list(tmp_path.glob(".model*"))
+
+
+def test_engine_without_weights_is_never_run(built: Make, tmp_path: Path) -> None:
+    """On any machine: what it would compute means nothing."""
+    bundle = read_bundle(built(strip_weights=True).parent)
+    subject = TARGETS["trt"].subjects(bundle.folder, bundle.signature, bundle.plan, tmp_path)[2]
+    with pytest.raises(MissingError, match="has no weights: lat-export refit"):
+        subject.open()
 
 
 def test_other_weights_fit_an_engine_that_takes_any(built: Make, other: Path, tmp_path: Path) -> None:

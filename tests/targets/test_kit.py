@@ -228,7 +228,7 @@ def test_bars_of_attention_outputs_and_kept_rows(
     """Columns of globals that the batch does not have, and goldens with only some rows."""
     from lat_export.stages import record
 
-    monkeypatch.setattr(record.record, "__defaults__", (None, 4096, None))  # bytes that are kept of a case
+    monkeypatch.setattr(record.record, "__defaults__", (({},), 4096, None, "fp32"))  # bytes that are kept of a case
     checkpoint = GOLDEN / "longformer" / "feature-extraction" / "checkpoint"
     out, sizes = tmp_path / "kit", {"batch": Range(1, 1, 2), "sequence": Range(1, 16, 24), "max_global": 4}
     spec = ModelSpec(str(checkpoint), "trt", out, kit=True, outputs=("attentions",), **sizes)  # type: ignore[arg-type]

@@ -181,6 +181,19 @@ def test_run_takes_the_profile_that_holds_its_sizes(made: Exported, monkeypatch:
     assert calls == [(1, 100)]  # an engine of one profile needs no word
 
 
+def test_profile_of_an_engine_from_elsewhere_is_asked_of_the_engine() -> None:
+    class Played:
+        num_optimization_profiles = 2
+
+        def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, int]]:
+            return [[(1, 1), (1, 16), (4, 32)], [(1, 100), (1, 128), (2, 200)]][index]
+
+    engine = Played()
+    for batch, tokens, index in ((1, 1, 0), (4, 32, 0), (1, 100, 1), (2, 200, 1), (3, 200, 0), (1, 64, 0)):
+        shapes = {"input_ids": (batch, tokens), "attention_mask": (batch, tokens)}
+        assert tensorrt_run.holding_profile(engine, shapes) == index
+
+
 def test_command_that_makes_it_again_has_every_profile() -> None:
     command = export_command(spec(CHECKPOINT, "batch=1:1:4,seq=128:512:512", "seq=1:16:32"))
     assert "--profile batch=1:1:4,seq=128:512:512 --profile seq=1:16:32" in command
@@ -192,7 +205,7 @@ def test_command_that_makes_it_again_has_every_profile() -> None:
 def test_profile_of_no_engine_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     export(replace(spec(CHECKPOINT, "seq=1:8:16", target="onnx"), out=tmp_path / "out", validate=False), told.append)
-    assert "warning: --profile: only engines have such limits; a model for ONNX takes any size" in told
+    assert "warning: --profile: only engines have such limits and options; a model for ONNX takes any size" in told
 
 
 def test_dry_run_looks_at_every_profile(made: Exported) -> None:

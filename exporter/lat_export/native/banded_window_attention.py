@@ -7,7 +7,7 @@ from lat_export.native.kernel import Kernel
 
 
 class Arguments(Structure):
-    _fields_ = tuple(fields("window", rows="query key value", pointers="", scale=True))
+    _fields_ = tuple(fields("window", rows="query key value", pointers="", scale=True, integers="allow_tf32"))
 
 
 KERNEL = Kernel("BandedWindowAttention", Arguments)

@@ -87,7 +87,7 @@ class Kernel:
         batch, tokens, width = first.shape
         dtype = DTYPES[str(first.dtype).removeprefix("torch.")]
         numbers = {"batch": batch, "tokens": tokens, "width": width, "dtype": dtype}
-        numbers |= attributes | self.numbers(inputs)
+        numbers |= OPS[self.name].defaults | attributes | self.numbers(inputs)
         kept = {"output": output}
         arguments = self.arguments()
         for name, kind in self.arguments._fields_:  # type: ignore[misc]  # no member has a bit width

@@ -30,7 +30,7 @@ BUILD = PACKAGE.parents[1] / "build" / "plugins"
 ADVICE = "lat-export plugins build, in a checkout with cmake, ninja and a C++17 compiler"
 CUDA_ADVICE = "lat-export plugins build --arch native, in a checkout with cmake, ninja and nvcc 12.8 or later"
 # LAT_ABI_VERSION of plugins/common/kernel_abi.h: what `abi.py` and the files of the ops lay out.
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def reference(
     num_heads: int,
     window: int,
     scale: float,
+    allow_tf32: int = 0,
 ) -> torch.Tensor:
     """Dense, O(N^2): the definition, not a fast form.
 
@@ -40,6 +41,10 @@ def reference(
         num_heads: H.
         window: one-sided window W in tokens, >= 1.
         scale: factor on every score, 1 / sqrt(D) in transformers.
+        allow_tf32: 1 lets the CUDA kernel round the operands of both products, float32 queries, keys, weights and
+            values, to TF32 (10 bits of the fraction instead of 23); sums and softmax stay float32. 0, which is also
+            what it is where a node or a call does not have it, keeps all of float32. It changes nothing for 16-bit
+            types, in this definition, in the ONNX body and on the CPU.
     Returns:
         (B, N, E), dtype of query; rows with mask 0, or with 2, are zero.
     """
@@ -94,6 +99,7 @@ OP = Op(
         Attribute("num_heads", int, 1, dim="H"),
         Attribute("window", int, 1, dim="W"),
         Attribute("scale", float, 0.0),
+        Attribute("allow_tf32", int, 0, maximum=1, default=0),
     ),
     reference=reference,
     body=body,

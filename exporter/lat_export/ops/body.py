@@ -110,7 +110,8 @@ class BodyBuilder:
             nodes=self._nodes,
             opset_imports={"": OPSET_VERSION},
         )
-        attributes = [ir.Attr(a.name, ATTRIBUTE_TYPES[a.kind], None) for a in self._op.attributes]
+        # Engines fill in a default where a node does not have the attribute.
+        attributes = [ir.Attr(a.name, ATTRIBUTE_TYPES[a.kind], a.default) for a in self._op.attributes]
         attributes += [ir.AttrString(name, value) for name, value in PLUGIN_ATTRIBUTES.items()]
         return ir.Function(DOMAIN, self._op.name, graph=graph, attributes=attributes)
 

@@ -45,12 +45,13 @@ class Port:
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute of an op, always written on the node.
+    """One attribute of an op.
 
     Attributes:
         minimum: smallest accepted value, exclusive for floats, inclusive for integers.
         dim: the letter that this attribute gives a size to, if any.
         maximum: largest accepted value, inclusive.
+        default: what it is where a node or a call does not have it; None where each must have it.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Attribute:
     minimum: float
     dim: str | None = None
     maximum: float = math.inf
+    default: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class Op:
         """The name in snake case, which its file, its folder of native code and its C and torch functions bear."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What attributes are that a node or a call need not have."""
+        return {a.name: a.kind(a.default) for a in self.attributes if a.default is not None}
+
     def __call__(self, *inputs: torch.Tensor, **attributes: Any) -> torch.Tensor:
         """Emit the node while torch.onnx traces, compute the reference otherwise."""
         import torch
@@ -156,11 +163,15 @@ class Op:
         return builder.finish(self.body(builder, bounds or StaticBounds()))
 
     def check_attributes(self, attributes: dict[str, Any]) -> None:
-        """Raise `InputError` unless exactly the contract's attributes are given, each within its bounds."""
+        """Raise `InputError` unless the contract's attributes are given, each within its bounds, and no others; those
+        with a default may be absent."""
         known = {attribute.name: attribute for attribute in self.attributes}
-        if set(attributes) != set(known):
+        if not set(known) - set(self.defaults) <= set(attributes) <= set(known):
+            optional = "".join(f", and {name} where wanted" for name in self.defaults)
             raise InputError(
-                f"{DOMAIN}::{self.name} takes other attributes", got=sorted(attributes), expected=sorted(known)
+                f"{DOMAIN}::{self.name} takes other attributes",
+                got=sorted(attributes),
+                expected=f"{sorted(set(known) - set(self.defaults))}{optional}",
             )
         for name, value in attributes.items():
             attribute = known[name]

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+OF_WHOLE_ENGINES: dict[str, Any] = {
+    "strip_weights": False,
+    "refittable": False,
+    "embed_plugins": False,
+    "timing_cache": None,
+    "runtime_cache": None,
+}
+
+
 class EngineValues:
     """One side: engines of one target, built from parts of a portable model. Never run so far, for want of a GPU.
 
@@ -35,7 +44,10 @@ class EngineValues:
         self, target: TensorRTTarget, model: Path, signature: Signature, plan: BuildPlan, scratch: Path
     ) -> None:
         self.name = f"{target.title} engines of parts of {model.name}"
-        self._target, self._signature, self._plan, self._scratch = target, signature, plan, scratch
+        self._target, self._signature, self._scratch = target, signature, scratch
+        # With weights, whatever the whole engine has, and without a trace outside of `scratch`.
+        options = replace(plan.options, **OF_WHOLE_ENGINES)
+        self._plan = replace(plan, options=options)
         self._model = OnnxValues(model)
         self.steps = self._model.steps
         self.values = self._model.values - self.steps.whole_numbers
@@ -46,7 +58,8 @@ class EngineValues:
         if gpu_count() == 0:
             raise MissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
         engine, asked = self.build(wanted)
-        with open_runner(engine, self._target.module, asked, self._plan) as run:
+        plugins = self._target.loaded_for(self._plan)
+        with open_runner(engine, self._target.module, asked, self._plan, plugins) as run:
             return run(inputs)
 
     def build(self, wanted: Sequence[str]) -> tuple[Path, Signature]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export import native
 from lat_export.errors import InputError, MissingError, ShapeError, first_line
 from lat_export.targets.contract import BuildPlan, Runner, Subject, WatchedRunner
 from lat_export.targets.lowering import lat_nodes
 from lat_export.targets.onnxruntime_session import WatchedSession, session
-from lat_export.targets.tensorrt_run import open_engine
+from lat_export.targets.tensorrt_run import holding_profile, open_engine
 from lat_export.types import Range, Signature
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _open_plan(engine: Path, signature: Signature, names: Names) -> Iterator[Run
     present = [module for module in ENGINE_MODULES if importlib.util.find_spec(module) is not None]
     if not present:
         raise MissingError("TensorRT is not installed", hint="pip install tensorrt, or tensorrt-rtx-cu13 for its plans")
-    with open_engine(engine, present[0]) as opened:
+    with open_engine(engine, present[0], _plugins(present[0])) as opened:
         library = importlib.import_module(present[0])
         plan = opened.engine
         tensors = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
@@ -126,7 +127,22 @@ def _open_plan(engine: Path, signature: Signature, names: Names) -> Iterator[Run
             port = Port(name, str(library.nptype(plan.get_tensor_dtype(name)).__name__), dims)
             is_input = plan.get_tensor_mode(name) == library.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(port)
-        yield _renamed(opened.infer, inputs, [port.name for port in outputs], signature, names)
+
+        def infer(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            if plan.num_optimization_profiles > 1:
+                opened.set_profile(holding_profile(plan, {name: array.shape for name, array in arrays.items()}))
+            found: dict[str, np.ndarray[Any, Any]] = opened.infer(arrays)
+            return found
+
+        yield _renamed(infer, inputs, [port.name for port in outputs], signature, names)
+
+
+def _plugins(module: str) -> tuple[Path, ...]:
+    """Ours, where they are built: an engine of our export may have them. TensorRT-RTX has no plugins."""
+    try:
+        return () if module == "tensorrt_rtx" else (native.tensorrt_library(),)
+    except MissingError:
+        return ()
 
 
 def _renamed(

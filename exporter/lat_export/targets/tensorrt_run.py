@@ -101,6 +101,19 @@ def open_engine(
         opened.deactivate()
 
 
+def holding_profile(engine: Any, shapes: dict[str, tuple[int, ...]]) -> int:
+    """The engine's first profile that holds inputs of these shapes; else 0, which the library will refuse."""
+    for index in range(engine.num_optimization_profiles):
+        bounds = {name: engine.get_tensor_profile_shape(name, index) for name in shapes}
+        if all(
+            low <= size <= high
+            for name, shape in shapes.items()
+            for low, size, high in zip(bounds[name][0], shape, bounds[name][2], strict=True)
+        ):
+            return index
+    return 0
+
+
 def _runtime(module: str, plugins: Sequence[Path], said: list[str]) -> Any:
     """Polygraphy loads plugins into the registry of the process; this one's own is asked first, and goes with it.
 

@@ -176,6 +176,11 @@ class TensorRTTarget(Target):
                 raise MissingError("this version of lat-export lowers to another graph than the engine was built from")
             return open_runner(lowered, signature, watched=lat_nodes(folder / PORTABLE_MODEL))
 
+        def open_engine() -> AbstractContextManager[Runner]:
+            if plan.options.strip_weights:
+                raise MissingError("the engine has no weights: lat-export refit puts them in")
+            return tensorrt_run.open_runner(engine, self.module, signature, plan, self.loaded_for(plan))
+
         return [
             portable_subject(folder, signature),
             Subject(
@@ -185,7 +190,7 @@ class TensorRTTarget(Target):
             ),
             Subject(
                 name=f"{self.engine_file} in {self.title}",
-                open=lambda: tensorrt_run.open_runner(engine, self.module, signature, plan, self.loaded_for(plan)),
+                open=open_engine,
                 plan=plan,
                 if_not_run="built, not run",
             ),

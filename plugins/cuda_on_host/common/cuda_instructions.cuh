@@ -49,6 +49,18 @@ inline void store_shared(uint32_t to, const float4& numbers) {
   std::memcpy(on_host::shared_memory() + to, &numbers, 16);
 }
 
+inline uint32_t load_shared(uint32_t from) {
+  if (from % 4 != 0 || from + 4 > on_host::Device::get().shared.size()) std::abort();
+  uint32_t word;
+  std::memcpy(&word, on_host::shared_memory() + from, 4);
+  return word;
+}
+
+inline uint32_t rounded_to_tf32(uint32_t number) {
+  const bool finite = (number & 0x7f800000u) != 0x7f800000u;
+  return (finite ? number + 0x1000u : number) & ~0x1fffu;
+}
+
 template <class Element>
 inline float half_of(uint32_t word, int i) {
   const uint16_t bits = static_cast<uint16_t>(word >> 16 * i);
@@ -70,6 +82,28 @@ inline void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, u
       sum[i] +=
           half_of<Element>(given[left][row / 8 + k / 8 * 2], k % 2) * half_of<Element>(given[right][4 + k / 8], k % 2);
     }
+  }
+}
+
+// What mma takes for TF32: a float32 without its last 13 bits.
+inline float tf32_of(uint32_t word) {
+  word &= ~0x1fffu;
+  float number;
+  std::memcpy(&number, &word, 4);
+  return number;
+}
+
+// sum[16 x 8] += a[16 x 8] b[8 x 8]: PTX ISA, "Matrix Fragments for mma.m16n8k8", .tf32.
+template <>
+inline void multiply_add<float>(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const uint32_t words[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  const auto& given = on_host::Device::get().trade(words, 6);
+  const int group = lane_of_warp() / 4, thread = lane_of_warp() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = group + (i < 2 ? 0 : 8), column = thread * 2 + i % 2;
+    for (int k = 0; k < 8; ++k)
+      sum[i] +=
+          tf32_of(given[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2]) * tf32_of(given[column * 4 + k % 4][4 + k / 4]);
   }
 }
 

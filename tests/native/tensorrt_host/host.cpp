@@ -59,6 +59,11 @@ void check_creator(IPluginCreatorV3One& creator, const OpCase& op) {
   }
   Fields with_names = op.fields;
   EXPECT(make(creator, with_names.add("plugin_namespace", "lat").add("plugin_version", "1")).plugin);
+  if (!op.written_by_default.empty()) {
+    const Made by_default = make(creator, op.fields_by_default);
+    EXPECT(by_default.plugin && op.written_by_default == by_default.build->getTimingCacheID());
+    EXPECT(by_default.runtime->getFieldsToSerialize()->nbFields == static_cast<int32_t>(op.field_names.size()));
+  }
   EXPECT(logged().empty());
 }
 

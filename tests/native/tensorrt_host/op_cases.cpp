@@ -18,16 +18,26 @@ int32_t dtype_of(DataType type) {
 
 OpCase banded_window_attention() {
   const auto good = [] { return Fields().add("num_heads", 3).add("window", int64_t{5}); };
-  OpCase op{"BandedWindowAttention", "banded_window_attention", good().add("scale", 0.125F), {}, {}, {}, {}};
+  const auto whole = [good] { return good().add("scale", 0.125F); };
+  OpCase op{"BandedWindowAttention", "banded_window_attention", whole().add("allow_tf32", 1), {}, {}, {}, {}};
   op.inputs = {{"query", "BNE"}, {"key", "BNE"}, {"value", "BNE"}, {"attention_mask", "BN", true}};
   op.field_names = {{"num_heads", PluginFieldType::kINT32},
                     {"window", PluginFieldType::kINT32},
-                    {"scale", PluginFieldType::kFLOAT32}};
+                    {"scale", PluginFieldType::kFLOAT32},
+                    {"allow_tf32", PluginFieldType::kINT32}};
+  // As a graph or an engine from before it has them: 0.
+  op.fields_by_default = whole();
+  op.written_by_default = "num_heads=3,window=5,scale=0.125,allow_tf32=0";
   op.bad_fields = {
       {Fields(), {"num_heads", "missing"}},
       {good(), {"scale", "missing"}},
       {good().add("scale", 0.125F).add("scale", 0.125F), {"scale", "twice"}},
-      {good().add("scale", 0.125F).add("dropout", 0.1F), {"dropout", "expected num_heads, window, scale"}},
+      {good().add("scale", 0.125F).add("dropout", 0.1F), {"dropout", "expected num_heads, window, scale, allow_tf32"}},
+      {whole().add("allow_tf32", 2), {"allow_tf32", "got 2", "0 to 1"}},
+      {whole().add("allow_tf32", -1), {"allow_tf32", "got -1", "0 to 1"}},
+      {whole().add("allow_tf32", int64_t{1} << 32), {"allow_tf32", "got 4294967296", "0 to 1"}},
+      {whole().add("allow_tf32", 1.0F), {"allow_tf32", "float32", "int32 or int64"}},
+      {whole().add("allow_tf32", 1).add("allow_tf32", 1), {"allow_tf32", "twice"}},
       {good().add("scale", 0.125F).add(nullptr, 0.1F), {"without a name"}},
       {good().add("scale", 0.0F), {"scale", "got 0", "> 0"}},
       {good().add("scale", -1.0F), {"scale", "got -1"}},
@@ -46,6 +56,7 @@ OpCase banded_window_attention() {
     std::memcpy(&args, bytes, sizeof args);
     EXPECT(args.batch == 2 && args.tokens == 37 && args.width == 96);
     EXPECT(args.num_heads == 3 && args.window == 5 && args.scale == 0.125F && args.dtype == dtype_of(type));
+    EXPECT(args.allow_tf32 == 1);
     EXPECT(args.query.data == inputs[0] && args.key.data == inputs[1] && args.value.data == inputs[2]);
     EXPECT(args.attention_mask == inputs[3] && args.output.data == output);
     for (const lat_rows& rows : {args.query, args.key, args.value, args.output})

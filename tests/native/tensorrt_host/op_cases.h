@@ -22,6 +22,9 @@ struct OpCase {
   // The kernel's arguments for B=2, N=37, E=96 and these inputs and output.
   std::function<void(const unsigned char* args, DataType type, const std::vector<const void*>& inputs, void* output)>
       check_args;
+  // Fields without those that may be absent, and what such a plugin says that it was made of.
+  Fields fields_by_default = {};
+  std::string written_by_default = {};
   // In what is said of E = 97.
   std::vector<std::string> odd_width = {"E=97", "num_heads=3"};
 };

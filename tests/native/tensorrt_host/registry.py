@@ -69,6 +69,8 @@ def text(name: str, value: str) -> Field:
 HEADS, WINDOW, SCALE = integers("num_heads", 12), integers("window", 256), real("scale", 0.125)
 GOOD = {
     "int32 and float32": [HEADS, WINDOW, SCALE],
+    "with TF32": [HEADS, WINDOW, SCALE, integers("allow_tf32", 1)],
+    "without TF32": [HEADS, WINDOW, SCALE, integers("allow_tf32", 0, kind="i8")],
     "int64 and float64": [integers("num_heads", 12, kind="i8"), WINDOW, real("scale", 0.125, kind="f8")],
     "with the plugin's name": [HEADS, WINDOW, SCALE, text("plugin_namespace", "lat"), text("plugin_version", "1")],
 }
@@ -81,6 +83,8 @@ BAD = {
     "two numbers": [HEADS, integers("window", 256, 256), SCALE],
     "out of range": [HEADS, integers("window", 0), SCALE],
     "no number": [HEADS, WINDOW, real("scale", float("nan"))],
+    "neither 0 nor 1": [HEADS, WINDOW, SCALE, integers("allow_tf32", 2)],
+    "below 0": [HEADS, WINDOW, SCALE, integers("allow_tf32", -1)],
 }
 
 
