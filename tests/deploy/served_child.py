@@ -1,8 +1,8 @@
 """Runs served models in a process that has neither lat-export nor PyTorch, with a backend that is played.
 
-Its argument is a JSON object: "models" (names and the folder of each version), "requests": a list of lists of
-{"model", "inputs": {name: {"dtype", "values"}}}; those of one list are executed together. It prints such lists of
-{"outputs": {name: values}} or {"error", "code"}.
+It reads a JSON object: "models" (names and the folder of each version), "requests": a list of lists of
+{"model", "inputs": {name: {"dtype", "values"}}}; those of one list are executed together. It prints "answers",
+such lists of {"outputs": {name: values}} or {"error", "code"}, and "runs" of onnxruntime for each list.
 """
 
 from __future__ import annotations
@@ -58,16 +58,33 @@ def plain(response: pb_utils.InferenceResponse) -> dict[str, Any]:
     }
 
 
+class Counted:
+    """A session of onnxruntime that counts its runs."""
+
+    runs = 0
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def run(self, *arguments: Any) -> Any:
+        Counted.runs += 1
+        return self.session.run(*arguments)
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     for name, folder in asked["models"].items():
-        pb_utils.MODELS[name] = loaded(name, folder).TritonPythonModel()
-        pb_utils.MODELS[name].initialize({})
-    answers = []
+        model = pb_utils.MODELS[name] = loaded(name, folder).TritonPythonModel()
+        model.initialize({})
+        if hasattr(model, "session"):
+            model.session = Counted(model.session)
+    answers, runs = [], []
     for group in asked["requests"]:
+        before = Counted.runs
         model = pb_utils.MODELS[group[0]["model"]]
         answers.append([plain(one) for one in model.execute([request(each["inputs"]) for each in group])])
-    json.dump(answers, sys.stdout)
+        runs.append(Counted.runs - before)
+    json.dump({"answers": answers, "runs": runs}, sys.stdout)
 
 
 main()

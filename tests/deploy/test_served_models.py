@@ -20,20 +20,32 @@ from lat_export.validation.golden import Golden
 
 Export = Callable[..., Exported]
 CHILD = Path(__file__).with_name("served_child.py")
-INVALID_ARG, INTERNAL = 3, 1
+INVALID_ARG = 3
+GLOBALS = "global_attention_mask"
 TEXT = "The keeper of the northern tower kept the light through the storm."
+# The models that other tests export too.
 REQUESTS = [
-    ("feature-extraction", "yoso", Request(TEXT)),
+    ("feature-extraction", "longformer", Request(TEXT)),
     ("fill-mask", "longformer", Request("The boats leaned on their <mask>.", top_k=2)),
-    ("text-classification", "nystromformer", Request(TEXT)),
-    ("multiple-choice", "longformer", Request(TEXT, choices=("It was dry.", "It was dark until the evening."))),
-    ("token-classification", "yoso", Request(TEXT)),
-    ("question-answering", "nystromformer", Request(TEXT, question="Who kept the light?", top_k=3)),
+    ("text-classification", "longformer", Request(TEXT)),
+    ("multiple-choice", "yoso", Request(TEXT, choices=("It was dry.", "It was dark until the evening."))),
+    ("token-classification", "nystromformer", Request(TEXT)),
+    ("question-answering", "longformer", Request(TEXT, question="Who kept the light?", top_k=3)),
+]
+REFUSALS: list[tuple[dict[str, list[bytes]], int, str]] = [
+    ({"text": [b"\xff"]}, 1, "no text in UTF-8"),
+    ({"text": [b"x"]}, 0, "top_k"),
+    ({"text": [b"x"]}, 1, "needs question"),
+    ({"text": [b"keeper " * 400], "question": [b"?"]}, 1, "longer than"),
+    ({"text": [b"x"], "question": [b"?"], "choices": [b"y"]}, 1, "takes no choices"),
 ]
 
 
-def served(folder: Path, requests: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
-    """What a deployment answers to groups of requests."""
+Answers = list[list[dict[str, Any]]]
+
+
+def served(folder: Path, requests: list[list[dict[str, Any]]]) -> tuple[Answers, list[int]]:
+    """What a deployment answers to groups of requests, and how often each group ran onnxruntime."""
     models = {path.parent.name: str(path.parent / "1") for path in folder.glob("*/config.pbtxt")}
     done = subprocess.run(
         [sys.executable, str(CHILD)],
@@ -44,8 +56,8 @@ def served(folder: Path, requests: list[list[dict[str, Any]]]) -> list[list[dict
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr
-    found: list[list[dict[str, Any]]] = json.loads(done.stdout)
-    return found
+    found = json.loads(done.stdout)
+    return found["answers"], found["runs"]
 
 
 def of_arrays(model: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -72,54 +84,63 @@ def test_text_is_answered_as_by_run(
     task: str, family: str, request_: Request, exported: Export, tmp_path: Path
 ) -> None:
     bundle = exported(task, family=family).bundle.folder
-    ((found,),) = served(deployed(bundle, tmp_path / "out"), [[of_text("m_text", request_)]])
+    (((found,),), _) = served(deployed(bundle, tmp_path / "out"), [[of_text("m_text", request_)]])
     assert json.loads(found["outputs"]["answer"][0]) == answer(bundle, request_)
 
 
-def test_goldens_alone_and_joined_and_a_bad_one_among_them(exported: Export, tmp_path: Path) -> None:
-    """Joined with others, each gets its own rows; one that is refused takes nobody with it."""
+def test_goldens_are_answered(exported: Export, tmp_path: Path) -> None:
     bundle = exported("question-answering").bundle
     cases = [case for case in Golden(bundle.folder) if case.rows is None]
-    requests = [of_arrays("m", case.inputs) for case in cases]
+    found, runs = served(deployed(bundle.folder, tmp_path / "out"), [[of_arrays("m", case.inputs)] for case in cases])
+    assert runs == [1] * len(cases)
+    for case, (one,) in zip(cases, found, strict=True):
+        assert one["outputs"].keys() == case.outputs.keys()
+        for name, reference in case.outputs.items():
+            assert_close(one["outputs"][name], reference)
+
+
+def test_joined_each_gets_its_own_rows_and_a_bad_one_takes_nobody_with_it(exported: Export, tmp_path: Path) -> None:
+    """Requests of one, two and three rows; and one of another length, which has a run of its own."""
+    bundle = exported("question-answering").bundle
+    draw = np.random.default_rng(0)
+
+    def request(rows: int, tokens: int) -> dict[str, Any]:
+        shape = (rows, tokens)
+        ids = draw.integers(5, 300, shape)
+        return of_arrays("m", {"input_ids": ids, "attention_mask": np.ones_like(ids), GLOBALS: (ids % 7 == 0) * 1})
+
+    requests = [request(1, 16), request(2, 16), request(1, 24), request(3, 16)]
     bad = json.loads(json.dumps(requests[0]))
     bad["inputs"]["input_ids"]["values"][0][0] = -1
-    found = served(
-        deployed(bundle.folder, tmp_path / "out"), [*([one] for one in requests), [*requests, bad, requests[0]]]
+    found, runs = served(
+        deployed(bundle.folder, tmp_path / "out"), [*([one] for one in requests), [requests[0], bad, *requests[1:]]]
     )
-    *alone, together = found
-    for index, case in enumerate([*cases, None, cases[0]]):
-        if case is None:
-            assert together[index]["code"] == INVALID_ARG
-            assert "no meaning" in together[index]["error"]
-            continue
-        for name, reference in case.outputs.items():
-            for group in ([alone[index][0]] if index < len(alone) else []), [together[index]]:
-                for one in group:
-                    output = np.array(one["outputs"][name])
-                    assert output.shape == reference.shape
-                    assert np.linalg.norm(output - reference) <= 2e-5 * max(np.linalg.norm(reference), 1.0)
+    *alone, (first, refused, *others) = found
+    assert runs == [1, 1, 1, 1, 2]
+    assert refused["code"] == INVALID_ARG
+    assert "no meaning" in refused["error"]
+    for one, (wanted,) in zip([first, *others], alone, strict=True):
+        assert one["outputs"].keys() == wanted["outputs"].keys()
+        for name in wanted["outputs"]:
+            assert_close(one["outputs"][name], np.array(wanted["outputs"][name]))
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"text": [b"\xff"]}, "no text in UTF-8"),
-        ({"text": [b"x"], "top_k": 0}, "top_k"),
-        ({"text": [b"x"]}, "needs question"),
-        ({"text": [b"keeper " * 400], "question": [b"?"]}, "longer than"),
-        ({"text": [b"x"], "question": [b"?"], "choices": [b"y"]}, "takes no choices"),
-    ],
-)
-def test_a_request_that_does_not_fit_is_refused(
-    fields: dict[str, Any], words: str, exported: Export, tmp_path: Path
-) -> None:
-    top_k = fields.pop("top_k", 1)
-    inputs: dict[str, Any] = {n: {"dtype": "bytes", "values": [v.hex() for v in vs]} for n, vs in fields.items()}
-    inputs["top_k"] = {"dtype": "int32", "values": [top_k]}
+def assert_close(found: Any, wanted: np.ndarray) -> None:
+    output = np.array(found)
+    assert output.shape == wanted.shape
+    assert np.linalg.norm(output - wanted) <= 2e-5 * max(np.linalg.norm(wanted), 1.0)
+
+
+def test_requests_that_do_not_fit_are_refused(exported: Export, tmp_path: Path) -> None:
+    requests = []
+    for fields, top_k, _ in REFUSALS:
+        inputs: dict[str, Any] = {n: {"dtype": "bytes", "values": [v.hex() for v in vs]} for n, vs in fields.items()}
+        requests.append({"model": "m_text", "inputs": {**inputs, "top_k": {"dtype": "int32", "values": [top_k]}}})
     folder = deployed(exported("question-answering").bundle.folder, tmp_path / "out")
-    ((found,),) = served(folder, [[{"model": "m_text", "inputs": inputs}]])
-    assert found["code"] == INVALID_ARG
-    assert words in found["error"]
+    (found,), _ = served(folder, [requests])
+    for one, (_, _, words) in zip(found, REFUSALS, strict=True):
+        assert one["code"] == INVALID_ARG
+        assert words in one["error"]
 
 
 def test_nothing_served_imports_this_package(exported: Export, tmp_path: Path) -> None:

@@ -1,20 +1,20 @@
-"""Repositories on a real server, over HTTP and gRPC: see triton_server.py for where it comes from."""
+"""Repositories on a real server, over HTTP and gRPC: see triton_environment.py for where it comes from."""
 
 from __future__ import annotations
 
-import json
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from deploy import triton_server
+from deploy.triton_client import PROTOCOLS, Arrays, Batches, Client, open_client
 from deploy.triton_server import Server, serving
 
 from lat_export.deploy import Serving, deploy
@@ -27,55 +27,19 @@ from lat_export.validation.golden import Golden
 from lat_export.validation.report import PASSED
 
 Export = Callable[..., Exported]
-Arrays = dict[str, "np.ndarray[Any, Any]"]
 TEXT = "The keeper of the northern tower kept the light through the storm."
 REQUESTS = {
     "longformer": ("question-answering", Request(TEXT, question="Who kept the light?", top_k=3)),
     "nystromformer": ("token-classification", Request(TEXT)),
     "yoso": ("multiple-choice", Request(TEXT, choices=("It was dry.", "It was dark until the evening."))),
 }
-PROTOCOLS = ("http", "grpc")
-TRITON_TYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "object": "BYTES"}
-FOLDER = triton_server.environment()
-pytestmark = pytest.mark.skipif(
-    FOLDER is None, reason=f"no Triton: {triton_server.FOLDER_VARIABLE} names no environment with nvidia-pytriton"
-)
-
-
-@dataclass(frozen=True)
-class Client:
-    """One protocol of a server; it may be used by several threads where that protocol is gRPC."""
-
-    module: ModuleType
-    opened: Any
-
-    def infer(self, model: str, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        given = [
-            self.module.InferInput(name, array.shape, TRITON_TYPES[str(array.dtype)]) for name, array in inputs.items()
-        ]
-        for one, array in zip(given, inputs.values(), strict=True):
-            one.set_data_from_numpy(array)
-        outputs = self.opened.infer(model, given)
-        described = outputs.get_response()
-        names = (
-            [out["name"] for out in described["outputs"]]
-            if isinstance(described, dict)
-            else [out.name for out in described.outputs]
-        )
-        return {name: outputs.as_numpy(name) for name in names}
-
-    def answer(self, model: str, request: Request) -> Any:
-        fields = {"text": (request.text,), "choices": request.choices}
-        fields |= {"question": (request.question,)} if request.question is not None else {}
-        inputs = {name: np.array([v.encode() for v in value], np.object_) for name, value in fields.items() if value}
-        inputs["top_k"] = np.array([request.top_k], np.int32)
-        return json.loads(self.infer(f"{model}_text", inputs)["answer"][0])
+NO_SERVER = triton_server.why_not()
+pytestmark = pytest.mark.skipif(NO_SERVER is not None, reason=str(NO_SERVER))
 
 
 def client_of(server: Server, protocol: str) -> Client:
-    module = pytest.importorskip(f"tritonclient.{protocol}", reason="pip install 'lat-export[triton]' has clients")
-    address = server.http if protocol == "http" else server.grpc
-    return Client(module, module.InferenceServerClient(address))
+    pytest.importorskip(f"tritonclient.{protocol}", reason="pip install 'lat-export[triton]' has clients")
+    return open_client(server, protocol)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +61,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repositories: Path, scratch: Path) -> Iterator[Server]:
-    assert FOLDER is not None
-    with serving(FOLDER, repositories, scratch, "--model-control-mode=explicit", "--load-model=*") as opened:
+    with serving(repositories, scratch, "--model-control-mode=explicit", "--load-model=*") as opened:
         yield opened
 
 
@@ -154,20 +117,45 @@ def test_eight_clients_with_mixed_lengths_are_joined_and_get_their_own_answers(
     client = client_of(server, "grpc")
     requests = [tokens(signature, (16, 64, 128)[seed % 3], seed) for seed in range(48)]
     alone = [client.infer("longformer", inputs) for inputs in requests]
-    before = executions(client)
+    before = client.batches("longformer")
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda inputs: client.infer("longformer", inputs), requests))
-    ran = executions(client) - before
-    assert ran < len(requests), "no two requests shared a batch"
+    after = counted(client, "longformer", before.rows + len(requests))
+    assert after.runs - before.runs < len(requests), "no two requests shared a batch"
+    assert max(rows for rows, runs in after.of_rows.items() if runs > before.of_rows.get(rows, 0)) > 1
     for one, other in zip(alone, together, strict=True):
-        for name in one:
-            assert one[name].shape == other[name].shape
-            np.testing.assert_allclose(other[name], one[name], rtol=1e-4, atol=1e-5)
+        assert_same(other, one)
 
 
-def executions(client: Client) -> int:
-    """Runs of the model, of however many requests."""
-    return int(client.opened.get_inference_statistics("longformer", as_json=True)["model_stats"][0]["execution_count"])
+def counted(client: Client, model: str, rows: int) -> Batches:
+    """The server answers first and counts then."""
+    until = time.monotonic() + 10
+    while (found := client.batches(model)).rows < rows and time.monotonic() < until:
+        time.sleep(0.02)
+    assert found.rows == rows
+    return found
+
+
+def assert_same(found: Arrays, wanted: Arrays) -> None:
+    """Of one model, whatever else was in its batch."""
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert found[name].shape == wanted[name].shape
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_whose_rows_are_coupled_is_not_joined(server: Server, exported: Export) -> None:
+    """The rows of one request may well be many."""
+    signature = exported("token-classification", family="nystromformer").bundle.signature
+    client = client_of(server, "grpc")
+    requests = [tokens(signature, 64, seed) for seed in range(24)]
+    alone = [client.infer("nystromformer", inputs) for inputs in requests]
+    before = client.batches("nystromformer")
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda inputs: client.infer("nystromformer", inputs), requests))
+    assert counted(client, "nystromformer", before.rows + len(requests)).runs - before.runs == len(requests)
+    for one, other in zip(alone, together, strict=True):
+        assert_same(other, one)
 
 
 def text_of(data: bytes) -> Arrays:
@@ -219,28 +207,52 @@ def test_malformed_requests_are_refused_while_others_are_served(
         thread.join()
     assert found
     for one in found:
-        for name in wanted:
-            np.testing.assert_allclose(one[name], wanted[name], rtol=1e-4, atol=1e-5)
+        assert_same(one, wanted)
 
 
-def test_a_reload_loses_no_request(server: Server, exported: Export) -> None:
-    signature = exported("question-answering").bundle.signature
-    client, good = client_of(server, "grpc"), tokens(signature, 16, 1)
-    with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(client.infer, "longformer", good) for _ in range(40)]
-        client.opened.load_model("longformer")
-        answers = [one.result() for one in running]
-    assert len(answers) == 40
-    assert client.opened.is_model_ready("longformer")
+def test_a_reload_loses_no_request(server: Server, repositories: Path, exported: Export) -> None:
+    """A new version of the tensors' model, while clients ask it and the model of text before it."""
+    request = REQUESTS["longformer"][1]
+    client = client_of(server, "grpc")
+    wanted, stop = client.answer("longformer", request), threading.Event()
+    arrays = tokens(exported("question-answering").bundle.signature, 16, 1)
+    tensors = client.infer("longformer", arrays)
+
+    def ask(one: Callable[[], Any]) -> list[Any]:
+        found = []
+        while not stop.is_set():
+            found.append(one())
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(ask, lambda: client.answer("longformer", request)) for _ in range(2)]
+        running_too = [pool.submit(ask, lambda: client.infer("longformer", arrays)) for _ in range(2)]
+        try:
+            shutil.copytree(repositories / "longformer" / "1", repositories / "longformer" / "2")
+            client.opened.load_model("longformer")
+            assert client.opened.is_model_ready("longformer", "2")
+            # The version that the policy no longer names goes when its last request is answered.
+            until = time.monotonic() + 20
+            while client.opened.is_model_ready("longformer", "1") and time.monotonic() < until:
+                time.sleep(0.05)
+            assert not client.opened.is_model_ready("longformer", "1")
+        finally:
+            stop.set()
+        answers, outputs = ([one for each in several for one in each.result()] for several in (running, running_too))
+    assert min(len(answers), len(outputs)) >= 2
+    for answered in answers:
+        assert_close(answered, wanted)
+    for output in outputs:
+        assert_same(output, tensors)
 
 
 def test_a_killed_server_serves_again(server: Server, repositories: Path, scratch: Path, exported: Export) -> None:
     """The repository is only read, so nothing of the killed one stands in the way."""
-    assert FOLDER is not None
     task, request = REQUESTS["nystromformer"]
     wanted = answer(exported(task, family="nystromformer").bundle.folder, request)
-    with serving(FOLDER, repositories, scratch) as other:
+    options = ("--model-control-mode=explicit", "--load-model=nystromformer", "--load-model=nystromformer_text")
+    with serving(repositories, scratch, *options) as other:
         assert_close(client_of(other, "http").answer("nystromformer", request), wanted)
         other.kill()
-    with serving(FOLDER, repositories, scratch) as again:
+    with serving(repositories, scratch, *options) as again:
         assert_close(client_of(again, "http").answer("nystromformer", request), wanted)

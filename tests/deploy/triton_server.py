@@ -1,42 +1,41 @@
-"""A real Triton Inference Server on loopback: the one in PyPI's nvidia-pytriton, with its python backend.
+"""A real Triton Inference Server on loopback, in the environment that triton_environment.py makes.
 
-It has an environment of its own, which LAT_TRITON names, because its stub (0.5.13, server 2.51) reads numpy's arrays as
-those of numpy 1 are, and sees tensors without elements in numpy 2:
-
-    python -m venv FOLDER && FOLDER/bin/pip install nvidia-pytriton onnxruntime tokenizers
+LAT_TRITON names another folder of the kind than build/triton-server, where `make test` has it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.triton_environment import LEFT_OUT, READY
+
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER_VARIABLE = "LAT_TRITON"
 READY_S = 120.0
 STOP_S = 20.0
-VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-SERVER = Path("pytriton", "tritonserver")
 
 
-def environment() -> Path | None:
-    """The folder that LAT_TRITON names, if there is a server in it for this version of Python."""
-    folder = os.environ.get(FOLDER_VARIABLE)
-    return Path(folder) if folder and (packages(Path(folder)) / SERVER / "bin" / "tritonserver").is_file() else None
+def environment() -> Path:
+    """Where the server is, if it is anywhere."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or ROOT / "build" / "triton-server").absolute()
 
 
-def packages(folder: Path) -> Path:
-    return folder / "lib" / f"python{VERSION}" / "site-packages"
+def why_not() -> str | None:
+    """Why there is no server, or None."""
+    folder = environment()
+    if (folder / READY).is_file():
+        return None
+    left_out = folder / LEFT_OUT
+    return f"no Triton Inference Server: {left_out.read_text() if left_out.is_file() else 'make triton-server'}".strip()
 
 
 @dataclass
@@ -76,34 +75,20 @@ def free_port() -> int:
         return int(opened.getsockname()[1])
 
 
-def start(folder: Path, repository: Path, scratch: Path, *options: str) -> Server:
+def start(repository: Path, scratch: Path, *options: str) -> Server:
     """
+    Args:
+        scratch: where its log goes.
     Raises:
         RuntimeError: it is not ready in time; with its log.
     """
-    root = scratch / "tritonserver"
-    if not root.exists():
-        given = packages(folder) / SERVER
-        shutil.copytree(given, root, ignore=shutil.ignore_patterns("python_backend_stubs"))
-        stub = root / "backends" / "python" / "triton_python_backend_stub"
-        shutil.copy(given / "python_backend_stubs" / VERSION / stub.name, stub)
-        for program in (stub, root / "bin" / "tritonserver"):
-            program.chmod(0o755)
     ports = [free_port() for _ in range(2)]
     memory = f"lat{ports[0]}-"
     log = scratch / f"server-{ports[0]}.log"
-    libraries = [str(sysconfig.get_config_var("LIBDIR")), str(packages(folder) / "nvidia_pytriton.libs")]
-    variables = {
-        **{name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "LAT_EXPORT_PLUGINS")},
-        "LD_LIBRARY_PATH": ":".join(libraries),
-        # The stub reads no PYTHONPATH: its packages are those of the python3 that comes first in PATH.
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    variables = {name: value for name, value in os.environ.items() if name != "LAT_EXPORT_PLUGINS"}
     command = [
-        str(root / "bin" / "tritonserver"),
+        str(environment() / "bin" / "tritonserver"),
         f"--model-repository={repository}",
-        f"--backend-directory={root / 'backends'}",
         "--http-address=127.0.0.1",
         "--grpc-address=127.0.0.1",
         f"--http-port={ports[0]}",
@@ -112,6 +97,7 @@ def start(folder: Path, repository: Path, scratch: Path, *options: str) -> Serve
         f"--backend-config=python,shm-region-prefix-name={memory}",
         *options,
     ]
+    variables["PYTHONDONTWRITEBYTECODE"] = "1"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables, start_new_session=True)
     server = Server(process, f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}", log, memory)
@@ -125,8 +111,8 @@ def start(folder: Path, repository: Path, scratch: Path, *options: str) -> Serve
 
 
 @contextlib.contextmanager
-def serving(folder: Path, repository: Path, scratch: Path, *options: str) -> Iterator[Server]:
-    server = start(folder, repository, scratch, *options)
+def serving(repository: Path, scratch: Path, *options: str) -> Iterator[Server]:
+    server = start(repository, scratch, *options)
     try:
         yield server
     finally:

@@ -48,6 +48,8 @@ class TritonPythonModel:
                 sound.append((place, self._inputs_of(request)))
             except LatExportError as error:
                 responses[place] = refusal(error)
+            except Exception as error:  # what leaves `execute` fails every request that came with this one
+                responses[place] = failure(error)
         for group in of_one_shape(sound):
             for (place, _), response in zip(group, self._responses([inputs for _, inputs in group]), strict=True):
                 responses[place] = response

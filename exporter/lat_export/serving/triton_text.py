@@ -47,15 +47,15 @@ class TritonPythonModel:
         return [self._response(request) for request in requests]
 
     def _response(self, request: Any) -> Any:
-        try:
-            answer = self.front.answer(self._read(request), self._run)
-        except LatExportError as error:
-            return refusal(error)
-        except ModelFailedError as error:
-            return failure(error)
         import numpy as np
 
-        text = json.dumps(answer, allow_nan=False).encode()
+        try:
+            answer = self.front.answer(self._read(request), self._run)
+            text = json.dumps(answer, allow_nan=False).encode()
+        except LatExportError as error:
+            return refusal(error)
+        except Exception as error:  # what leaves `execute` fails every request that came with this one
+            return failure(error)
         tensor = pb_utils.Tensor("answer", np.array([text], dtype=np.object_))
         return pb_utils.InferenceResponse(output_tensors=[tensor])
 
