@@ -127,6 +127,10 @@ def test_native_ops_go_with_an_onnx_model(
     assert manifest["start"] == "tritonserver --model-repository=/models"
     assert any("never run" in note for note in manifest["notes"])
     assert not any("not validated" in note for note in manifest["notes"])
+    folder, _ = repository(bundle, tmp_path / "python", backend="python", name="m")
+    serving = json.loads((folder / "m" / "1" / "serving.json").read_text())
+    assert serving["op_library"] == ort_library.name
+    assert (folder / "m" / "1" / ort_library.name).read_bytes() == ort_library.read_bytes()
 
 
 def test_without_native_ops_bodies_are_served(
@@ -152,7 +156,7 @@ def test_a_factor_for_each_head_lets_requests_be_joined(tmp_path: Path) -> None:
 
 
 def test_outputs_without_a_batch_axis_are_not_joined(exported: Export, tmp_path: Path) -> None:
-    source = exported("multiple-choice").bundle
+    source = exported("multiple-choice", family="yoso").bundle
     signature = source.signature.to_json()
     signature["outputs"] = [*signature["outputs"], {"name": "h", "dtype": "float32", "dims": ["batch*choices", 4]}]
     bundle = changed_bundle(source.folder, tmp_path / "bundle", {"signature": signature})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -171,13 +174,34 @@ def malformed(signature: Signature) -> dict[str, tuple[str, Arrays, str]]:
         "rank": ("longformer", {**good, "input_ids": ids[..., None]}, "shape"),
         "sizes that differ": ("longformer", {**good, "attention_mask": good["attention_mask"][:, :8]}, "differs"),
         "an input less": ("longformer", {"input_ids": ids}, "inputs|missing"),
+        "no tokens": ("longformer", {name: array[:, :0] for name, array in good.items()}, "differs"),
         "too long": ("longformer", tokens(signature, 257, 0), "longer than"),
         "no such token": ("longformer", {**good, "input_ids": ids + 10_000}, "no meaning"),
         "no UTF-8": ("longformer_text", text_of(b"\xff\xfe\x00"), "UTF-8"),
         "a text too long": ("longformer_text", text_of(b"keeper " * 2000), "longer than"),
         "a question less": ("longformer_text", {"text": np.array([b"x"], np.object_)}, "question"),
+        "two questions": ("longformer_text", {**text_of(b"x"), "question": np.array([b"?"] * 2, np.object_)}, "shape"),
         "no top": ("longformer_text", {**text_of(b"x"), "top_k": np.array([0], np.int32)}, "top_k"),
     }
+
+
+BODIES = {
+    "no JSON": b"\x00\xff garbage",
+    "nothing": b"",
+    "no inputs": b"{}",
+    "two texts": b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]}',
+    "a number for a text": b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [3]}]}',
+    "half a surrogate": b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["\\ud800"]}]}',
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_garbage_over_http_is_refused(body: bytes, server: Server) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://{server.http}/v2/models/nystromformer_text/infer", body, timeout=60)
+    assert caught.value.code in (400, 500)  # 500 is for what its parser of JSON dislikes
+    assert json.loads(caught.value.read())["error"]
+    urllib.request.urlopen(f"http://{server.http}/v2/models/nystromformer_text/ready", timeout=60)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
