@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deploy.repositories import changed_bundle
 
 from lat_export.deploy import Serving, deploy
 from lat_export.deploy.served_sources import SERVED
@@ -83,9 +85,26 @@ def deployed(bundle: Path, out: Path, **options: Any) -> Path:
 def test_text_is_answered_as_by_run(
     task: str, family: str, request_: Request, exported: Export, tmp_path: Path
 ) -> None:
+    """And so is the request that the README has, whatever it says."""
     bundle = exported(task, family=family).bundle.folder
-    (((found,),), _) = served(deployed(bundle, tmp_path / "out"), [[of_text("m_text", request_)]])
+    folder = deployed(bundle, tmp_path / "out")
+    ((found,), (shown,)), _ = served(folder, [[of_text("m_text", request_)], [of_readme(folder)]])
     assert json.loads(found["outputs"]["answer"][0]) == answer(bundle, request_)
+    assert json.loads(shown["outputs"]["answer"][0])
+
+
+def of_readme(folder: Path) -> dict[str, Any]:
+    (body,) = re.findall(r"/v2/models/m_text/infer -d '(.*)'", (folder / "README.md").read_text())
+    given = {one["name"]: [value.encode().hex() for value in one["data"]] for one in json.loads(body)["inputs"]}
+    return {"model": "m_text", "inputs": {n: {"dtype": "bytes", "values": values} for n, values in given.items()}}
+
+
+def test_the_readme_has_the_mask_of_the_checkpoint(exported: Export, tmp_path: Path) -> None:
+    source = exported("fill-mask").bundle.folder
+    name = "tokenizer/tokenizer.json"
+    words = {name: (source / name).read_bytes().replace(b"<mask>", b"[MASK]")}
+    folder = deployed(changed_bundle(source, tmp_path / "bundle", {}, words), tmp_path / "out")
+    assert bytes.fromhex(of_readme(folder)["inputs"]["text"]["values"][0]) == b"A [MASK]."
 
 
 def test_goldens_are_answered(exported: Export, tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from lat_export.answers import mask_of
+from lat_export.stages.bundle import TOKENIZER_FOLDER
+from lat_export.tokenizer_file import read_tokenizer
+
 if TYPE_CHECKING:
     from lat_export.deploy.triton import Tensors
 
@@ -46,12 +50,18 @@ def readme(tensors: Tensors, models: dict[str, str], notes: tuple[str, ...], sta
 def _request(tensors: Tensors, model: str) -> str:
     """A request for curl."""
     task = tensors.bundle.signature.task
-    text = "A <mask>." if task == "fill-mask" else TEXT
+    text = f"A {_mask(tensors)}." if task == "fill-mask" else TEXT
     inputs = [
         {"name": name, "datatype": "BYTES", "shape": [len(data)], "data": data}
         for name, data in {"text": [text], **BODIES.get(task, {})}.items()
     ]
     return f"curl -s localhost:8000/v2/models/{model}/infer -d '{json.dumps({'inputs': inputs})}'"
+
+
+def _mask(tensors: Tensors) -> str:
+    tokenizer = read_tokenizer(tensors.bundle.folder / TOKENIZER_FOLDER)
+    assert tokenizer is not None, "there is no model of text without one"
+    return mask_of(tokenizer)
 
 
 def _models(tensors: Tensors, models: dict[str, str]) -> list[str]:
