@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -262,6 +263,7 @@ def main() -> None:
         scratch = Path(folder)
         made = {name: served(MODELS[name], scratch / name) for name in arguments.model or MODELS}
         print("made; measuring", flush=True)
+        before = os.getloadavg()
         for name, one in made.items():
             for row in measure(MODELS[name], one, scratch, arguments.seconds):
                 rows.append({"model": name, **row})
@@ -271,6 +273,7 @@ def main() -> None:
         "server": server_versions(),
         "instruction_set": plugins.arch if plugins else None,
         "seconds": arguments.seconds,
+        "load_average": {"before": before, "after": os.getloadavg()},
         "rows": rows,
     }
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")
