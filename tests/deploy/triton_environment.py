@@ -4,8 +4,8 @@
     build/triton-server/bin/tritonserver --model-repository=...
 
 `make triton-server` does the first line. The environment is not the one that runs the tests: the server's stub (that of
-0.5.13 and 0.7.0, server 2.51) reads numpy's arrays as those of numpy 1 are, and sees tensors without elements in numpy 2. onnxruntime and
-tokenizers are of the versions here, so that both sides of a comparison run the same.
+0.5.13 and 0.7.0, server 2.51) reads numpy's arrays as those of numpy 1 are, and sees tensors without elements in numpy
+2. onnxruntime and tokenizers are of the versions here, so that both sides of a comparison run the same.
 
 Where PyPI has no server for this machine, the reason is told and kept in left-out.txt, which the tests skip with; the
 exit code is 0, for nothing else hangs on it.

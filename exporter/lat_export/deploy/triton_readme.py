@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from lat_export.deploy.triton import Tensors
 
 TEXT = "A text."
-# Seen with nvidia-pytriton 0.5.13 and 0.7.0, whose server is the same: tensors have no elements, and one of strings ends the stub.
+# Seen with nvidia-pytriton 0.5.13 and 0.7.0, whose server is the same: tensors have no elements, and one of strings
+# ends the stub.
 OLD_STUB = "Servers as old as 2.51 read numpy's arrays as numpy 1 has them: there, numpy below 2."
 BODIES: dict[str, dict[str, list[str]]] = {
     "question-answering": {"question": ["What is it?"]},
