@@ -17,15 +17,19 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
+.PHONY: demo test triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
 	$(BIN)/lat-export model golden/longformer/question-answering/checkpoint --to trt --out $(DEMO)/longformer-qa --force
 	$(BIN)/lat-export inspect $(DEMO)/longformer-qa
 
-test: $(READY) check plugins
+test: $(READY) check plugins triton-server
 	$(BIN)/python -m pytest
+
+# A real Triton Inference Server for its tests, in an environment of its own; where there is none, they say why.
+triton-server: $(READY)
+	$(BIN)/python tests/deploy/triton_environment.py build/triton-server $(PIP_ARGS)
 
 # Native ops, where there is what it takes to build them; everything else works without.
 plugins: $(READY)

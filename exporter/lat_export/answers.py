@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # As transformers' question-answering pipeline.
 LONGEST_ANSWER_TOKENS = 15
+MASKS = ("<mask>", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,14 @@ def features(read: Read) -> dict[str, Any]:
     return {name: (array[0, :tokens] if array.ndim == 3 else array[0]).tolist() for name, array in read.outputs.items()}
 
 
+def mask_of(tokenizer: Tokenizer) -> str:
+    """The mask token, by which of those that checkpoints use is in the vocabulary."""
+    return MASKS[0] if tokenizer.token_to_id(MASKS[0]) is not None else MASKS[1]
+
+
 def masked_tokens(read: Read) -> dict[str, Any]:
     """{"masks": [[{"token", "score", "text"}, ...best first], ...one for every mask]}."""
-    mask = read.tokenizer.token_to_id("<mask>")
-    if mask is None:
-        mask = read.tokenizer.token_to_id("[MASK]")
+    mask = read.tokenizer.token_to_id(mask_of(read.tokenizer))
     ids = read.encodings[0].ids
     places = [place for place, token in enumerate(ids) if token == mask]
     if not places:

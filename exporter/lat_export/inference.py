@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lat_export.answers import ANSWERS, Read
 from lat_export.errors import InputError
 from lat_export.native import ort_library
 from lat_export.stages.bundle import TOKENIZER_FOLDER, Bundle, read_bundle
 from lat_export.targets.onnxruntime_session import open_runner
 from lat_export.targets.ort import best_model
-from lat_export.text_inputs import Request, check_request, encode, text_inputs
+from lat_export.text_front import TextFront
+from lat_export.text_inputs import Request, check_request
 from lat_export.tokenizer_file import read_tokenizer
 
 if TYPE_CHECKING:
@@ -37,13 +37,10 @@ def answer(folder: Path, request: Request) -> dict[str, Any]:
         raise InputError("this bundle takes inputs_embeds, not text", got=folder)
     tokenizer = _tokenizer(bundle)
     config = json.loads((folder / "config.json").read_text())
-    encodings = encode(tokenizer, request, signature.task)
-    inputs = text_inputs(signature, encodings, config.get("sep_token_id"))
+    front = TextFront(signature, tokenizer, config)
     native_ops = ort_library()
     with open_runner(best_model(folder, bundle.forms, native_ops), signature, native_ops) as run:
-        outputs = run(inputs)
-    read = Read(request.text, request.choices, request.top_k, config, tokenizer, encodings, outputs)
-    return ANSWERS[signature.task](read)
+        return front.answer(request, run)
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import fcntl
 import glob
+import json
 import os
 import shutil
 import stat
@@ -77,6 +78,29 @@ def staged(out: Path, *, replaceable: Callable[[Path], bool], force: bool) -> It
         for parent in made_parents:
             with contextlib.suppress(OSError):
                 parent.rmdir()  # only while it is empty
+
+
+def holds_only_listed(
+    folder: Path, manifest: str, *, also: tuple[str, ...] = (), ignored_folder: str | None = None
+) -> bool:
+    """Whether a folder holds the files that `manifest` in it lists under "files", and nothing else, or nothing at all.
+
+    Args:
+        also: names beside the listed ones and the manifest.
+        ignored_folder: files in folders of that name do not count.
+    """
+    if not folder.is_dir():
+        return False
+    found = {
+        path.as_posix()
+        for path in (file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir())
+        if ignored_folder not in path.parts
+    }
+    try:
+        listed = set(json.loads((folder / manifest).read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    return found <= listed | {manifest, *also}
 
 
 def _is_of_ours(error: OSError, root: Path, out: Path) -> bool:

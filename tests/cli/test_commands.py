@@ -29,6 +29,7 @@ COMMANDS = (
     "bench",
     "refit",
     "run",
+    "bundle",
     "inspect",
     "doctor",
     "golden make",

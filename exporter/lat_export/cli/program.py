@@ -10,6 +10,7 @@ import click
 
 from lat_export import __version__
 from lat_export.cli.bench import bench
+from lat_export.cli.bundle import bundle
 from lat_export.cli.doctor import doctor
 from lat_export.cli.golden import golden
 from lat_export.cli.inspect import inspect
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (model, validate, bench, run, inspect, refit, doctor, plugins, golden):
+for command in (model, validate, bench, run, inspect, refit, bundle, doctor, plugins, golden):
     cli.add_command(command)
 
 

@@ -1,5 +1,6 @@
 """How results look in a terminal."""
 
+from lat_export.console.deployments import print_deployment
 from lat_export.console.dry_runs import print_dry_run
 from lat_export.console.engines import print_engine
 from lat_export.console.facts import (
@@ -22,6 +23,7 @@ __all__ = [
     "print_answer",
     "print_bench",
     "print_bundle",
+    "print_deployment",
     "print_dry_run",
     "print_engine",
     "print_error",

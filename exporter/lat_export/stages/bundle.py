@@ -13,6 +13,7 @@ from lat_export.digest import file_sha256
 from lat_export.engine_options import EngineOptions
 from lat_export.environment import versions
 from lat_export.errors import InputError, ParityError
+from lat_export.staging import holds_only_listed
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
 from lat_export.types import Range, Signature
 from lat_export.validation.golden import MANIFEST_FILE as GOLDEN_MANIFEST
@@ -129,14 +130,7 @@ def _copy_checkpoint_files(checkpoint: Checkpoint, folder: Path) -> None:
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle and nothing else, or nothing at all: something that may be replaced."""
-    if not folder.is_dir():
-        return False
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    try:
-        listed = set(json.loads((folder / MANIFEST_FILE).read_text())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        listed = set()
-    return found <= listed | {MANIFEST_FILE, MANIFEST_DIGEST_FILE}
+    return holds_only_listed(folder, MANIFEST_FILE, also=(MANIFEST_DIGEST_FILE,))
 
 
 def precision_of(folder: Path) -> str:

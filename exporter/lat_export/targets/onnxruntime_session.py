@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export import native
 from lat_export.errors import InputError, MissingError, first_line
 from lat_export.onnx_file import save
+from lat_export.onnxruntime_options import default_options
 from lat_export.ops import OPS
 from lat_export.precision import widen_outputs
 from lat_export.targets.contract import Runner, WatchedRunner
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir
     import onnxruntime
-
-SEVERITY_ERROR = 3
-
-
-def default_options() -> onnxruntime.SessionOptions:
-    """What suits a model that takes documents of every length; threads and their spinning are onnxruntime's own
-    defaults, one a core, which is best for one document at a time."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = SEVERITY_ERROR
-    # Plans of memory are for shapes that come again: for each length they keep one more block, 90 MB of 300 MB over ten
-    # lengths up to 2048 of a full-size Longformer, and save no time that could be measured.
-    options.enable_mem_pattern = False
-    return options
 
 
 def session(
