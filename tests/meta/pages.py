@@ -79,7 +79,7 @@ def _blocks(page: str) -> Iterator[Block]:
 
 def commands(text: str) -> list[str]:
     """Lines of a block of bash, those that go on in the next one joined."""
-    lines = (line.strip() for line in text.replace("\\\n", " ").splitlines())
+    lines = (line.strip() for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines())
     return [line for line in lines if line and line[0] != "#"]
 
 
