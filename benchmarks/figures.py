@@ -1,4 +1,4 @@
-"""The pictures of docs/, made from benchmarks/results; each in light and in dark.
+"""The pictures of docs/, made from benchmarks/results, each in light and in dark, and an example of a parity report.
 
 python benchmarks/figures.py    writes docs/figures
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,21 @@ def _medians(result: dict[str, Any], subject: str) -> Iterator[tuple[int, float]
                 yield point["tokens"], row["latency"]["median"]
 
 
+def report() -> str:
+    """report.html of the first export of docs/index.md."""
+    from lat_export.pipeline import export
+    from lat_export.stages.bundle import REPORT_PAGE
+    from lat_export.types import ModelSpec
+
+    checkpoint = ROOT / "golden" / "longformer" / "question-answering" / "checkpoint"
+    with tempfile.TemporaryDirectory() as folder:
+        done = export(ModelSpec(str(checkpoint), "onnx", Path(folder) / "qa"))
+        return (done.bundle.folder / REPORT_PAGE).read_text()
+
+
 def main() -> None:
     FIGURES.mkdir(exist_ok=True)
+    (FIGURES / "report.html").write_text(report())
     for name, palette in PALETTES.items():
         (FIGURES / f"scaling-{name}.svg").write_text(scaling(palette))
 

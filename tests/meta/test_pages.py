@@ -99,6 +99,17 @@ def test_the_pictures_are_of_the_committed_results(monkeypatch: pytest.MonkeyPat
         sys.modules.pop(module)
 
 
+def test_the_example_of_a_report_is_one(exports: Exports, tmp_path: Path) -> None:
+    """Of today's form: the headings of the one that the first export writes."""
+    run = Run(DOCS / "index.md", tmp_path, exports)
+    run.command("lat-export model golden/longformer/question-answering/checkpoint --to onnx --out demo/qa")
+    pages = [DOCS / "figures" / "report.html", tmp_path / "demo" / "qa" / "report.html"]
+    headings = [re.findall("<(?:h1|h2)[^>]*>[^<]*|<footer>.*", page.read_text()) for page in pages]
+    assert headings[0] == headings[1], "python benchmarks/figures.py"
+    assert len(headings[0]) > 5
+    assert not re.search("/" + "(tmp|work|root|home)" + "/", pages[0].read_text())
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="pip install mkdocs-material builds the pages")
     pytest.importorskip("material", reason="pip install mkdocs-material builds the pages")
