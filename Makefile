@@ -17,7 +17,7 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
+.PHONY: demo test docs triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -30,6 +30,11 @@ test: $(READY) check plugins triton-server
 # A real Triton Inference Server for its tests, in an environment of its own; where there is none, they say why.
 triton-server: $(READY)
 	$(BIN)/python tests/deploy/triton_environment.py build/triton-server $(PIP_ARGS)
+
+# The pages of docs/ as a site in build/site; a warning is an error.
+docs: $(READY)
+	$(BIN)/python docs/write_help.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Native ops, where there is what it takes to build them; everything else works without.
 plugins: $(READY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import GOLDEN, ROOT
+from meta.pages import blocks, commands, words_of
 
 from lat_export.families import FAMILIES
 from lat_export.ops import OPS
@@ -19,13 +19,7 @@ from lat_export.tasks import TASKS
 
 PACKAGE = ROOT / "exporter" / "lat_export"
 README = (ROOT / "README.md").read_text()
-CODE_BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [
-    line.strip()
-    for block in CODE_BLOCKS
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.strip() and line[0] != "#"
-]
+COMMANDS = [line for block in blocks(README) if block.language == "bash" for line in commands(block.text)]
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -146,16 +140,10 @@ def test_commands_of_the_readme_work(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     ran = 0
     for command in COMMANDS:
-        words = shlex.split(command)
-        if words[0] == "lat-export":
-            words = [sys.executable, "-m", "lat_export", *words[1:]]
-        elif words[0] == "polygraphy":
-            words = [str(Path(sys.executable).with_name("polygraphy")), *words[1:]]
-        elif words[0] == "echo":
-            words = ["sh", "-c", command]
-        elif command == "make demo":
+        words = words_of(command)
+        if command == "make demo":
             words = ["make", "demo", "--old-file=.venv/ready"]  # the environment is the one that runs this test
-        else:
+        if words is None:
             continue
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

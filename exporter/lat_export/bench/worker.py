@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from lat_export.bench.memory import read_memory, release_unused, reset_peak
 from lat_export.bench.subjects import SUBJECTS, Opened
 from lat_export.errors import LatExportError, first_line
+from lat_export.process_memory import read_memory, release_unused, reset_peak
 
 # Numbers of the first output that tell whether two subjects compute the same.
 SAMPLE_SIZE = 4096

@@ -7,14 +7,37 @@ from typing import Any
 
 import click
 
-from lat_export.cli.options import FOLDER
+from lat_export.cli.options import FOLDER, ParsedType
 from lat_export.cli.output import print_json
 from lat_export.console import print_deployment
+from lat_export.errors import InputError
 
 # Written out so that --help loads nothing; a test compares them with the tables.
-FORMAT_NAMES = ("triton",)
+FORMAT_NAMES = ("kubernetes", "triton")
+CLUSTER_FORMATS = ("kubernetes",)
 BACKEND_NAMES = ("onnxruntime", "tensorrt", "python")
 DEVICE_NAMES = ("cpu", "gpu")
+
+
+def _parse_replicas(text: str) -> tuple[int, int]:
+    parts = text.split(":")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise InputError("not a range of pods", got=f"--replicas {text}", expected="MIN:MAX, say 2:8")
+    return int(parts[0]), int(parts[1])
+
+
+REPLICAS = ParsedType("MIN:MAX", _parse_replicas, tuple)
+
+
+def _demand_cluster(form: str, image: str | None, options: dict[str, object]) -> None:
+    """Options of clusters are for formats that write manifests, and name the image."""
+    asked = [name for name, value in options.items() if value is not None]
+    if asked and form not in CLUSTER_FORMATS:
+        raise InputError(
+            f"{asked[0]} is for --format {', '.join(CLUSTER_FORMATS)}", got=f"--format {form} {' '.join(asked)}"
+        )
+    if asked and image is None:
+        raise InputError(f"{asked[0]} goes with --image", got=" ".join(asked), expected="--image REGISTRY/NAME:TAG")
 
 
 @click.command()
@@ -38,22 +61,41 @@ DEVICE_NAMES = ("cpu", "gpu")
     help="How long a request waits for others to share a batch with.",
 )
 @click.option("--served-at", help="Where the server sees the folder of --out, say in a container.  [default: there]")
+@click.option("--threads", type=click.IntRange(min=1), help="Of each copy.  [default: onnxruntime's; for kubernetes 4]")
+@click.option("--image", help="kubernetes: name that the serving image is pushed under, with a tag or a digest.")
+@click.option("--base-image", help="kubernetes: Triton's image to build on.  [default: one of NVIDIA's]")
+@click.option("--replicas", metavar="MIN:MAX", type=REPLICAS, help="kubernetes: how many pods.  [default: 2:8]")
 @click.option("--no-text", is_flag=True, help="No model that takes text: clients send tokens.")
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the deployment's manifest as JSON.")
-def bundle(bundle: Path, form: str, no_text: bool, force: bool, as_json: bool, **arguments: Any) -> None:
+def bundle(
+    bundle: Path,
+    form: str,
+    image: str | None,
+    base_image: str | None,
+    replicas: tuple[int, int] | None,
+    no_text: bool,
+    force: bool,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
     """Make of BUNDLE what a server takes.
 
     triton: a model repository for NVIDIA Triton Inference Server, with a model that takes text before the one that
     takes tensors.
 
+    kubernetes: the repository, a Dockerfile of an image that holds it, and manifests that run the image.
+
     \b
     lat-export bundle ./bundle --format triton --out ./repository
     lat-export bundle ./bundle --format triton --backend python --out ./repository
+    lat-export bundle ./bundle --format kubernetes --image registry.example/qa:1 --out ./cluster
     """
-    from lat_export.deploy import Serving, deploy
+    from lat_export.deploy import Cluster, Serving, deploy
 
-    done = deploy(bundle, form, Serving(text=not no_text, **arguments), force=force)
+    _demand_cluster(form, image, {"--image": image, "--base-image": base_image, "--replicas": replicas})
+    cluster = None if image is None else Cluster(image, base_image, replicas or Cluster.replicas)
+    done = deploy(bundle, form, Serving(text=not no_text, cluster=cluster, **arguments), force=force)
     if as_json:
         print_json(done.manifest)
     else:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def print_deployment(deployment: Deployment) -> None:
     """Models with what they take, size, and notes; the command that serves it goes to stderr."""
     manifest = deployment.manifest
+    inside = f"{manifest['repository']}/" if "repository" in manifest else ""
     sizes = {
-        name: sum(entry["bytes"] for file, entry in manifest["files"].items() if file.startswith(f"{name}/"))
+        name: sum(entry["bytes"] for file, entry in manifest["files"].items() if file.startswith(f"{inside}{name}/"))
         for name in manifest["models"].values()
     }
     out(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lat_export import __version__
-from lat_export.deploy.contract import BACKENDS, DEVICES, Deployment, Format, Serving, Written
+from lat_export.deploy.contract import BACKENDS, DEVICES, Cluster, Deployment, Format, Serving, Written
 from lat_export.digest import file_sha256
 from lat_export.errors import InputError
 from lat_export.registry import discover
@@ -80,6 +80,7 @@ __all__ = [
     "BACKENDS",
     "DEVICES",
     "FORMATS",
+    "Cluster",
     "Deployment",
     "Format",
     "Serving",

@@ -14,6 +14,21 @@ DEVICES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """What a cluster runs.
+
+    Attributes:
+        image: the name that the serving image is pushed under, with a tag or a digest.
+        base_image: of Triton, what that image is made from; None for `docker_image.BASE`.
+        replicas: pods at least and at most.
+    """
+
+    image: str
+    base_image: str | None = None
+    replicas: tuple[int, int] = (2, 8)
+
+
+@dataclass(frozen=True)
 class Serving:
     """How a model is to be served; None leaves the choice to the format.
 
@@ -27,6 +42,8 @@ class Serving:
         queue_delay_us: how long a request may wait for others to share a batch with.
         served_at: where the server sees `out`.
         text: whether a model that takes text is put before the tensors.
+        threads: of each copy, in onnxruntime; None for its own default, one for every core that it sees.
+        cluster: for formats that write manifests.
     """
 
     out: Path
@@ -38,6 +55,8 @@ class Serving:
     queue_delay_us: int = 1000
     served_at: str | None = None
     text: bool = True
+    threads: int | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Tensors:
     backend: str
     device: str
     instances: int
+    threads: int | None
     queue_delay_us: int
     batching: Batching
     model: str
@@ -74,6 +75,11 @@ class TritonFormat(Format):
     title = "NVIDIA Triton Inference Server"
 
     def write(self, bundle: Bundle, folder: Path, serving: Serving) -> Written:
+        _, written = self.lay_out(bundle, folder, serving)
+        return written
+
+    def lay_out(self, bundle: Bundle, folder: Path, serving: Serving) -> tuple[Tensors, Written]:
+        """What `write` does, and the model that it wrote, for formats with a repository inside."""
         backend = _backend(bundle, serving)
         device = _device(bundle, serving, backend)
         name = _name(bundle, serving)
@@ -86,6 +92,7 @@ class TritonFormat(Format):
             backend=backend,
             device=device,
             instances=serving.instances,
+            threads=serving.threads,
             queue_delay_us=serving.queue_delay_us,
             batching=batching_of(bundle, by_engine=backend == "tensorrt", asked=serving.max_batch),
             model=model,
@@ -115,7 +122,7 @@ class TritonFormat(Format):
             "max_tokens": bundle.signature.max_tokens,
             "max_global": tensors.max_global,
         }
-        return Written(facts, notes, start)
+        return tensors, Written(facts, notes, start)
 
 
 def _backend(bundle: Bundle, serving: Serving) -> str:
@@ -208,6 +215,7 @@ def _write_python(tensors: Tensors, place: Path) -> None:
         "model": tensors.model,
         "op_library": next(iter(tensors.libraries), None),
         "providers": PROVIDERS[tensors.device],
+        "threads": tensors.threads,
     }
     (place / "serving.json").write_text(json.dumps(facts, indent=1) + "\n")
 

@@ -106,6 +106,8 @@ def _of_backend(tensors: Tensors) -> Iterator[tuple[str, object]]:
         return
     yield "", Comment("Plans of memory are for shapes that come again; documents of every length do not.")
     yield "parameters", [("key", "enable_mem_pattern"), ("value", [("string_value", "0")])]
+    if tensors.threads is not None:
+        yield "parameters", [("key", "intra_op_thread_count"), ("value", [("string_value", str(tensors.threads))])]
     if tensors.libraries:
         yield "", Comment("The backend hands this to onnxruntime as it is: it has to be a whole path, in the server.")
         libraries = tuple(f"{tensors.served_at}/{name}" for name in tensors.libraries)

@@ -35,6 +35,7 @@ class TritonPythonModel:
         self.signature = Signature.from_json(facts["signature"])
         self.names = [spec.name for spec in self.signature.outputs]
         options = default_options()
+        options.intra_op_num_threads = facts["threads"] or 0  # 0: onnxruntime's own choice
         if facts["op_library"] is not None:
             options.register_custom_ops_library(str(HERE / facts["op_library"]))
         self.session = onnxruntime.InferenceSession(str(HERE / facts["model"]), options, providers=facts["providers"])
