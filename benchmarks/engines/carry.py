@@ -22,6 +22,7 @@ from typing import Any
 from pieces import cut
 
 from lat_export.engine_options import EngineOptions, parse_capability
+from lat_export.environment import provenance
 from lat_export.errors import LatExportError
 from lat_export.pipeline import export
 from lat_export.targets.trt_options import known_capabilities
@@ -111,6 +112,7 @@ def main() -> None:
         (folder / "bundles").mkdir()
         made = make_bundles(models, folder / "bundles", arguments.capability)  # type: ignore[arg-type]
         about = {
+            "commit": provenance()["commit"],
             "library": f"{META} {importlib.metadata.version(META)}",
             "asked_for": arguments.capability,
             "built_for": list(capabilities(arguments.capability)) or "the library's own choice",

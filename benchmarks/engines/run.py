@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ ENGINES = (CARRIED_ENGINE, BUILT_HERE, BUILT_FOR_HERE)
 PASSED, FAILED, REFUSED, CRASHED = "passed", "failed", "refused", "crashed"
 # How it was run there.
 VALIDATE, STREAM = "as lat-export validate runs it", "on a CUDA stream"
-FULL_SIZE = ("longformer", "nystromformer", "yoso")
+FAMILIES = ("longformer", "nystromformer", "yoso")
 ENGINE_SUBJECTS, PYTORCH_SUBJECTS = ("engine", "engine-graph"), ("pytorch-gpu", "pytorch-gpu-compile")
 
 
@@ -77,7 +77,6 @@ def surroundings() -> dict[str, Any]:
             gpu["driver, memory"] = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return {
         **found,
-        "commit": os.environ.get("LAT_COMMIT") or found["commit"],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "gpu": gpu,
     }
@@ -240,18 +239,18 @@ def subjects(*, compiled: bool) -> list[str]:
 
 def bench_goldens(bundles: list[Path], out: Path, until: float) -> Iterator[dict[str, Any]]:
     """One of each family: small models, whose time is that of launches."""
-    for family in FULL_SIZE:
+    for family in FAMILIES:
         for bundle in [bundle for bundle in bundles if bundle.name == f"{family}-feature-extraction"]:
             checkpoint = ROOT / "golden" / family / "feature-extraction" / "checkpoint"
             yield bench(bundle, checkpoint, out, until, *subjects(compiled=False))
 
 
-def bench_full_size(works: str, out: Path, until: float) -> Iterator[dict[str, Any]]:
+def bench_full_size(families: Sequence[str], works: str, out: Path, until: float) -> Iterator[dict[str, Any]]:
     """12 layers of 768 in float16 at N = 4096, B = 1 and 8, engines built on the spot."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from export_full_size import make_checkpoint
 
-    for family in FULL_SIZE:
+    for family in families:
         checkpoint, bundle = HERE / f"checkpoint-{family}", HERE / f"{family}-fp16"
         shutil.rmtree(checkpoint, ignore_errors=True)
         make_checkpoint(family, checkpoint, "AutoModel")
@@ -287,21 +286,27 @@ def bench_full_size(works: str, out: Path, until: float) -> Iterator[dict[str, A
 def run(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.seconds
     arguments.out.mkdir(parents=True, exist_ok=True)
-    whole = join([arguments.carried, HERE / "kept"], HERE / "whole")
+    keep([arguments.carried], HERE / "kept")  # for a call after this one
+    shutil.rmtree(HERE / "whole", ignore_errors=True)
+    whole = join([HERE / "kept"], HERE / "whole")
     paths = [str(ROOT / "exporter"), str(whole / "site"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sys.path[:0] = paths[:2]
     about = json.loads((whole / "about.json").read_text())
     record = Record(arguments.out / "engines.json")
-    record.write(**surroundings(), carried=about)
+    found = surroundings()
+    found["commit"] = os.environ.get("LAT_COMMIT") or found["commit"] or about.get("commit")
+    record.write(**found, carried=about)
     bundles = sorted(path for path in (whole / "bundles").iterdir() if path.is_dir())
-    works = check_all(bundles, record, until)
+    works = check_all(bundles[:1] if arguments.first_only else bundles, record, until)
     counts = [row["verdict"] for row in record.data["engines"]]
     record.write(engines_that_run=works, verdicts={name: counts.count(name) for name in sorted(set(counts))})
     done: list[dict[str, Any]] = []
     if works is not None and not arguments.no_bench:
-        of_goldens = bench_goldens(bundles, arguments.out, until) if works == CARRIED_ENGINE else ()
-        of_full_size = () if arguments.no_full_size else bench_full_size(works, arguments.out, until)
+        with_goldens = works == CARRIED_ENGINE and not arguments.first_only
+        of_goldens = bench_goldens(bundles, arguments.out, until) if with_goldens else ()
+        families = () if arguments.no_full_size else arguments.full_size or FAMILIES
+        of_full_size = bench_full_size(families, works, arguments.out, until)
         for figures in (of_goldens, of_full_size):
             for one in figures:
                 done.append(one)
@@ -317,6 +322,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".")), help="default $OUT")
     parser.add_argument("--seconds", type=float, default=540, help="in all; what is left out then is named")
     parser.add_argument("--no-bench", action="store_true", help="the golden tensors alone")
+    parser.add_argument("--first-only", action="store_true", help="only the first golden model, before full-size ones")
+    parser.add_argument("--full-size", action="append", choices=FAMILIES, help="may be repeated; default all")
     parser.add_argument("--no-full-size", action="store_true", help="no figures of full-size models")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--engine", choices=ENGINES, default=CARRIED_ENGINE, help=argparse.SUPPRESS)
