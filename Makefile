@@ -17,7 +17,7 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test docs triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
+.PHONY: demo test docs triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench gpu-engines gpu-engines-carry
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -72,6 +72,13 @@ gpu-bench: gpu-library
 	for bench in $(GPU_BENCH); do \
 	  PYTHONPATH=exporter:tests:benchmarks/gpu $(GPU_PYTHON) benchmarks/gpu/$$bench.py $(BENCH_ARGS) || exit 1; \
 	done
+
+# TensorRT-RTX engines of all golden models on a machine with a GPU: the first here, the second there (docs/gpu.md).
+gpu-engines-carry: $(READY)
+	$(BIN)/python benchmarks/engines/carry.py --out build/gpu-engines
+
+gpu-engines:
+	PYTHONPATH=exporter $(GPU_PYTHON) benchmarks/engines/run.py --carried build/gpu-engines $(ENGINES_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

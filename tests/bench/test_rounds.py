@@ -31,8 +31,8 @@ class Fake:
             "open": {"note": None},
             "warm_up": {"seconds": 1.0, "sample": None},
             "reset_peak": {"reset": True},
-            "run": {"seconds": 0.5},
-            "memory": {"memory": None},
+            "run": {"seconds": 0.5, "parts": {"whole request": 0.7}},
+            "memory": {"memory": None, "device_bytes": {"weights": 8}},
             "op_times": {"op_times": None},
         }
         return answers[request]
@@ -55,6 +55,8 @@ def test_each_runs_once_in_every_round() -> None:
     steps = ["open", "warm_up", "warm_up", "reset_peak", "run", "run", "run", "memory", "op_times"]
     assert asked == [f"{name} {step}" for step in steps for name in "abc"]
     assert [one.seconds for one in measured] == [[0.5] * 3] * 3
+    assert [one.parts for one in measured] == [[{"whole request": 0.7}] * 3] * 3
+    assert [one.device_bytes for one in measured] == [{"weights": 8}] * 3
     # Nobody is asked before the one before is quiet.
     for index, entry in enumerate(seen):
         if not entry.endswith(("settle", "close")):

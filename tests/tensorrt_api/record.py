@@ -27,15 +27,15 @@ HERE = Path(__file__).resolve().parent
 SURFACE, STUB = HERE / "surface.json", HERE.parent / "stubs" / "tensorrt" / "__init__.pyi"
 # What lat_export may have to do with.
 CLASSES = (
-    "Builder", "EngineInspector", "IBuilderConfig", "ICudaEngine", "IHostMemory", "ILayer",
+    "Builder", "EngineInspector", "IBuilderConfig", "ICudaEngine", "IExecutionContext", "IHostMemory", "ILayer",
     "ILogger", "INetworkDefinition", "IOptimizationProfile", "IPluginRegistry", "IRuntimeCache", "IRuntimeConfig",
     "ISerializationConfig",
     "ITensor", "ITimingCache", "OnnxParser", "OnnxParserRefitter", "ParserError", "Refitter", "Runtime",
 )  # fmt: skip
 ENUMS = (
-    "BuilderFlag", "ComputeCapability", "EngineInvalidityDiagnostics", "HardwareCompatibilityLevel",
-    "LayerInformationFormat", "LayerType", "MemoryPoolType", "NetworkDefinitionCreationFlag", "ProfilingVerbosity",
-    "SerializationFlag", "TensorIOMode",
+    "BuilderFlag", "ComputeCapability", "DataType", "DynamicShapesKernelSpecializationStrategy",
+    "EngineInvalidityDiagnostics", "HardwareCompatibilityLevel", "LayerInformationFormat", "LayerType",
+    "MemoryPoolType", "NetworkDefinitionCreationFlag", "ProfilingVerbosity", "SerializationFlag", "TensorIOMode",
 )  # fmt: skip
 # Symbols of TensorRT's own libraries: all others are of Python and of C++.
 SYMBOL = re.compile(r"(create\w+_INTERNAL|get\w*PluginRegistry|getNvOnnxParserVersion|initLibNvInferPlugins)$")

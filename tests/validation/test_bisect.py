@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,91 +11,33 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from families.small_checkpoint import small_checkpoint
+from validation.planted_faults import FAMILIES, LAYERS, Made, attribute_changed, node_named, search_of, weight_changed
 
-from lat_export import native
-from lat_export.digest import file_sha256
 from lat_export.divergence import Search, chosen_case, other_side, search
-from lat_export.errors import InputError, MissingError
+from lat_export.errors import InputError
 from lat_export.graph_steps import Step, Steps
 from lat_export.pipeline import export
 from lat_export.revalidation import validate_artifact
-from lat_export.stages.bundle import MANIFEST_DIGEST_FILE, MANIFEST_FILE
-from lat_export.targets import BuildPlan
-from lat_export.targets.engine_values import EngineValues
 from lat_export.targets.onnx_values import OnnxValues
-from lat_export.targets.ort import OPTIMISED_MODEL
-from lat_export.targets.trt_rtx import TARGET as TRT_RTX
-from lat_export.types import ModelSpec, Options, Range
+from lat_export.types import ModelSpec, Options
 from lat_export.validation.bisect import Side, first_divergence
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
-from lat_export.validation.report import Divergence
 from lat_export.validation.tolerance import RELATIVE_L2
 
-LAYERS = 8
-FAMILIES = {
-    "longformer": {"attention_window": [8] * LAYERS},
-    "yoso": {},
-    "nystromformer": {"num_landmarks": 8, "segment_means_seq_len": 64, "conv_kernel_size": 5},
-}
-Made = Callable[[str], Path]
-
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """`made(family)`: a folder with `checkpoint` and, of it, `bundle`."""
-    folders: dict[str, Path] = {}
-
-    def get(family: str) -> Path:
-        if family not in folders:
-            folder = tmp_path_factory.mktemp(family)
-            small_checkpoint(folder / "checkpoint", family, num_hidden_layers=LAYERS, **FAMILIES[family])
-            export(ModelSpec(str(folder / "checkpoint"), "onnx", folder / "bundle"))
-            folders[family] = folder
-        return folders[family]
-
-    return get
-
-
-@pytest.fixture(scope="module")
-def right_side(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Side]:
+def right_side(layered: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Side]:
     """`right_side(family, "checkpoint" or "bundle")`, traced once."""
     sides: dict[tuple[str, str], Side] = {}
 
     def get(family: str, other: str) -> Side:
         if (family, other) not in sides:
-            golden = Golden(made(family) / "bundle")
-            sides[family, other] = other_side(made(family) / other, None, golden, tmp_path_factory.mktemp("right"))
+            golden = Golden(layered(family) / "bundle")
+            sides[family, other] = other_side(layered(family) / other, None, golden, tmp_path_factory.mktemp("right"))
         return sides[family, other]
 
     return get
-
-
-def node_named(model: ir.Model, name: str) -> ir.Node:
-    return next(node for node in model.graph if node.name == name)
-
-
-def weight_changed(name: str) -> Callable[[ir.Model], None]:
-    """One number of the weight that a node takes."""
-
-    def change(model: ir.Model) -> None:
-        node = node_named(model, name)
-        weight = next(value for value in node.inputs if value.const_value is not None)
-        array = weight.const_value.numpy().copy()
-        array.flat[array.size // 2] += 0.5
-        own = ir.Value(name=f"changed {name}", const_value=ir.tensor(array), shape=weight.shape, type=weight.type)
-        model.graph.register_initializer(own)  # the exporter shares weights that are alike
-        node.replace_input_with(list(node.inputs).index(weight), own)
-
-    return change
-
-
-def attribute_changed(name: str, attribute: str, by: int) -> Callable[[ir.Model], None]:
-    def change(model: ir.Model) -> None:
-        node = node_named(model, name)
-        node.attributes[attribute] = ir.AttrInt64(attribute, node.attributes[attribute].as_int() + by)
-
-    return change
 
 
 def op_replaced(name: str, op_type: str) -> Callable[[ir.Model], None]:
@@ -156,19 +94,13 @@ FAULTS = {
 }
 
 
-def search_of(broken: Path, other: Path, golden: Path, **options: object) -> Divergence:
-    found = search(broken, Golden(golden), Search(other, **options)).divergence  # type: ignore[arg-type]
-    assert found is not None
-    return found
-
-
 @pytest.mark.parametrize("other", ["checkpoint", "bundle"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found_at_its_node(
-    name: str, other: str, made: Made, right_side: Callable[[str, str], Side], tmp_path: Path
+    name: str, other: str, layered: Made, right_side: Callable[[str, str], Side], tmp_path: Path
 ) -> None:
     family, plant, layer, module = FAULTS[name]
-    folder = made(family)
+    folder = layered(family)
     model = ir.load(folder / "bundle" / "model.onnx")
     plant(model)
     ir.save(model, tmp_path / "broken.onnx")
@@ -187,16 +119,16 @@ def test_a_planted_fault_is_found_at_its_node(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_divergence_where_nothing_is_wrong(family: str, made: Made) -> None:
-    folder = made(family)
+def test_no_divergence_where_nothing_is_wrong(family: str, layered: Made) -> None:
+    folder = layered(family)
     found = search_of(folder / "bundle", folder / "checkpoint", folder / "bundle")
     assert not found.found
     assert found.runs == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_errors_by_layer_grow_from_rounding_to_the_fault(family: str, made: Made, tmp_path: Path) -> None:
-    folder = made(family)
+def test_errors_by_layer_grow_from_rounding_to_the_fault(family: str, layered: Made, tmp_path: Path) -> None:
+    folder = layered(family)
     model = ir.load(folder / "bundle" / "model.onnx")
     weight_changed("layer.4.output.dense/MatMul")(model)
     ir.save(model, tmp_path / "broken.onnx")
@@ -207,144 +139,9 @@ def test_errors_by_layer_grow_from_rounding_to_the_fault(family: str, made: Made
     assert all(at.relative_l2 > 1e-3 for at in layers[5:])
 
 
-def test_the_graph_given_to_an_engine_is_searched_too(made: Made, tmp_path: Path) -> None:
-    folder = made("longformer")
-    export(ModelSpec(str(folder / "checkpoint"), "trt-rtx", tmp_path / "rtx", sequence=Range(1, 32, 64)))
-    found = search_of(tmp_path / "rtx", folder / "checkpoint", tmp_path / "rtx", form="graph")
-    assert not found.found
-    with pytest.raises(MissingError, match="no GPU"):
-        search_of(tmp_path / "rtx", folder / "checkpoint", tmp_path / "rtx", form="engine")
-    with pytest.raises(InputError, match="has no graph"):
-        search_of(folder / "bundle", folder / "checkpoint", folder / "bundle", form="graph")
-
-
-@pytest.fixture(scope="module")
-def native_bundle(made: Made, ort_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """`native_bundle(family)`: exported with `--to ort`, so that onnxruntime's fused model has native nodes."""
-    folders: dict[str, Path] = {}
-
-    def get(family: str) -> Path:
-        if family not in folders:
-            folders[family] = tmp_path_factory.mktemp("ort") / family
-            export(ModelSpec(str(made(family) / "checkpoint"), "ort", folders[family]))
-        return folders[family]
-
-    return get
-
-
-def with_artifact_changed(bundle: Path, change: Callable[[ir.Model], None], out: Path) -> Path:
-    """A copy whose model.ort.onnx was changed, with digests to match: as a wrong kernel would compute it."""
-    shutil.copytree(bundle, out)
-    model = ir.load(out / OPTIMISED_MODEL)
-    change(model)
-    ir.save(model, out / OPTIMISED_MODEL)
-    manifest = json.loads((out / MANIFEST_FILE).read_text())
-    manifest["files"][OPTIMISED_MODEL]["sha256"] = file_sha256(out / OPTIMISED_MODEL)
-    (out / MANIFEST_FILE).write_text(json.dumps(manifest))
-    (out / MANIFEST_DIGEST_FILE).write_text(f"{file_sha256(out / MANIFEST_FILE)}  {MANIFEST_FILE}\n")
-    return out
-
-
-def scale_doubled(name: str) -> Callable[[ir.Model], None]:
-    def change(model: ir.Model) -> None:
-        node = node_named(model, name)
-        node.attributes["scale"] = ir.AttrFloat32("scale", 2 * node.attributes["scale"].as_float())
-
-    return change
-
-
-WRONG_KERNELS = {
-    "window": ("longformer", attribute_changed("layer.5.BandedWindowAttention", "window", 1), "layer.5.Banded"),
-    "scale": ("longformer", scale_doubled("layer.2.GlobalTokenAttention"), "layer.2.GlobalTokenAttention"),
-    "a hash bit": ("yoso", attribute_changed("layer.3.BernoulliExpectation", "hash_code_len", -1), "layer.3.Bernoulli"),
-    "the inverse": ("nystromformer", attribute_changed("layer.6.NystromAttention", "per_head_init", 1), "layer.6.Nyst"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_KERNELS)
-def test_a_wrong_native_node_is_found_by_name(
-    name: str, made: Made, native_bundle: Callable[[str], Path], tmp_path: Path
-) -> None:
-    """In the artifact of onnxruntime, among fused nodes that PyTorch does not have."""
-    family, change, node = WRONG_KERNELS[name]
-    wrong = with_artifact_changed(native_bundle(family), change, tmp_path / "wrong")
-    found = search_of(wrong, made(family) / "checkpoint", wrong, form="ort")
-    assert found.found
-    assert len(found.nodes) == 1
-    assert node in found.nodes[0]
-    assert f"layer.{found.layer}." in node
-    assert "native ops" in found.sides[0]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_native_ops_agree_with_pytorch_after_every_layer(
-    family: str, made: Made, native_bundle: Callable[[str], Path]
-) -> None:
-    bundle = native_bundle(family)
-    wanted = Search(made(family) / "checkpoint", "ort", by_layer=True)
-    found = search(bundle, Golden(bundle), wanted)
-    assert found.divergence is not None
-    assert not found.divergence.found
-    assert OPTIMISED_MODEL in found.divergence.sides[0]
-    assert [at.layer for at in found.layers] == [-1, *range(LAYERS)]
-    assert all(at.relative_l2 < 1e-5 for at in found.layers)
-
-
-def test_it_is_the_kernel_that_is_searched(made: Made, ort_library: Path, tmp_path: Path) -> None:
-    """A body that is wrong shows in the portable model, and not where the kernel runs in its place."""
-    folder = made("nystromformer")
-    model = ir.load(folder / "bundle" / "model.onnx")
-    (body,) = (body for body in model.functions.values() if body.name == "NystromAttention")
-    next(node for node in body if node.op_type == "Softmax").op_type = "Sigmoid"
-    body_softmax = next(node for node in body if node.op_type == "Sigmoid")
-    body_softmax.attributes.clear()
-    ir.save(model, tmp_path / "broken.onnx")
-    golden = folder / "bundle"
-    assert not search_of(tmp_path / "broken.onnx", folder / "checkpoint", golden, form="ort").found
-    found = search_of(tmp_path / "broken.onnx", folder / "checkpoint", golden)
-    assert found.nodes == ("lat::NystromAttention layer.0.NystromAttention",)
-
-
-def test_without_native_ops_there_is_nothing_to_search(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(native.FOLDER_VARIABLE, str(tmp_path / "none"))
-    folder = made("yoso")
-    with pytest.raises(MissingError, match="native ops of ONNX Runtime are missing"):
-        search_of(folder / "bundle", folder / "checkpoint", folder / "bundle", form="ort")
-
-
-def test_the_command_finds_a_wrong_native_node(
-    made: Made, native_bundle: Callable[[str], Path], tmp_path: Path
-) -> None:
-    family, change, node = WRONG_KERNELS["window"]
-    wrong = with_artifact_changed(native_bundle(family), change, tmp_path / "wrong")
-    words = ["validate", wrong, "--bisect", made(family) / "checkpoint", "--of", "ort", "--report", tmp_path / "r.json"]
-    command = [sys.executable, "-m", "lat_export", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "first divergence: layer 5" in done.stdout
-    assert f"  lat::BandedWindowAttention {node}" in done.stdout
-    report = json.loads((tmp_path / "r.json").read_text())
-    assert report["verdict"] == "failed"
-    assert report["divergence"]["nodes"] == ["lat::BandedWindowAttention layer.5.BandedWindowAttention"]
-
-
-def test_an_engine_of_a_cut_is_built_without_a_gpu(made: Made, tmp_path: Path) -> None:
-    bundle = made("yoso") / "bundle"
-    signature = Golden(bundle).signature
-    sizes = {"batch": Range(1, 1, 2), "sequence": Range(1, 16, 32)}
-    side = EngineValues(TRT_RTX, bundle / "model.onnx", signature, BuildPlan(sizes), tmp_path)
-    cut = side.steps.cut(len(side.steps.steps) // 2)
-    wanted = [name for name in cut if name in side.values]
-    engine, asked = side.build(wanted)
-    assert engine.stat().st_size > 0
-    assert [spec.name for spec in asked.outputs] == wanted
-
-
-def test_options_of_the_bundle_hold_for_pytorch(made: Made, tmp_path: Path) -> None:
+def test_options_of_the_bundle_hold_for_pytorch(layered: Made, tmp_path: Path) -> None:
     """`--semantics paper` is another model; PyTorch computes that one."""
-    folder = made("yoso")
+    folder = layered("yoso")
     options = Options(semantics="paper")
     export(ModelSpec(str(folder / "checkpoint"), "onnx", tmp_path / "paper", options=options))
     assert not search_of(tmp_path / "paper", folder / "checkpoint", tmp_path / "paper").found
@@ -353,27 +150,27 @@ def test_options_of_the_bundle_hold_for_pytorch(made: Made, tmp_path: Path) -> N
     assert found.layer in (None, 0)
 
 
-def test_weights_in_a_file_of_their_own(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_in_a_file_of_their_own(layered: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lat_export.onnx_file.EXTERNAL_DATA_ABOVE_BYTES", 1000)
-    folder = made("longformer")
+    folder = layered("longformer")
     export(ModelSpec(str(folder / "checkpoint"), "onnx", tmp_path / "external"))
     assert (tmp_path / "external" / "model.onnx.data").is_file()
     assert not search_of(tmp_path / "external", folder / "checkpoint", tmp_path / "external").found
 
 
-def test_a_checkpoint_of_another_model_is_refused(made: Made) -> None:
+def test_a_checkpoint_of_another_model_is_refused(layered: Made) -> None:
     with pytest.raises(InputError, match="another model than the golden tensors"):
-        search_of(made("yoso") / "bundle", made("longformer") / "checkpoint", made("yoso") / "bundle")
+        search_of(layered("yoso") / "bundle", layered("longformer") / "checkpoint", layered("yoso") / "bundle")
 
 
-def test_an_unknown_case_is_refused(made: Made) -> None:
-    folder = made("yoso")
+def test_an_unknown_case_is_refused(layered: Made) -> None:
+    folder = layered("yoso")
     with pytest.raises(InputError, match="no such case"):
         search_of(folder / "bundle", folder / "checkpoint", folder / "bundle", case="B=7")
 
 
-def test_the_report_holds_what_was_found(made: Made, tmp_path: Path) -> None:
-    folder = made("longformer")
+def test_the_report_holds_what_was_found(layered: Made, tmp_path: Path) -> None:
+    folder = layered("longformer")
     model = ir.load(folder / "bundle" / "model.onnx")
     weight_changed("layer.5.output.dense/MatMul")(model)
     ir.save(model, tmp_path / "broken.onnx")

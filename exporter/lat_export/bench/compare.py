@@ -14,12 +14,18 @@ from lat_export.bench.sweep import Point
 
 
 def compare(
-    point: Point, measured: Sequence[Measured], floor: Floor | None, baseline: str | None, pytorch: Sequence[str]
+    point: Point,
+    measured: Sequence[Measured],
+    floor: Floor | None,
+    baseline: str | None,
+    pytorch: Sequence[str],
+    on_gpu: Sequence[str] = (),
 ) -> PointResult:
     """
     Args:
         baseline: the subject that the user named; None for the fastest of `pytorch`, else the first that was measured.
         pytorch: subjects that run in PyTorch.
+        on_gpu: subjects that run on a GPU.
     """
     whole = {one.name: one for one in measured if one.error is None}
     if baseline is None:
@@ -27,7 +33,7 @@ def compare(
         fastest = min(usual, key=lambda name: latency(whole[name].seconds).median, default=None)
         baseline = fastest or next(iter(whole), None)
     reference = whole.get(baseline or "")
-    rows = tuple(_row(point, one, reference, floor) for one in measured)
+    rows = tuple(_row(point, one, reference, None if one.name in on_gpu else floor) for one in measured)
     return PointResult(point, reference.name if reference else None, floor, rows)
 
 
@@ -40,6 +46,7 @@ def _row(point: Point, one: Measured, baseline: Measured | None, floor: Floor | 
     return Row(
         one.name,
         seconds=one.seconds,
+        parts={name: [run[name] for run in one.parts] for name in (one.parts[0] if one.parts else ())},
         latency=figures,
         tokens_per_s=point.all_tokens / figures.median,
         faster_than_baseline=paired_ratio(baseline.seconds, one.seconds) if baseline else None,
@@ -49,6 +56,7 @@ def _row(point: Point, one: Measured, baseline: Measured | None, floor: Floor | 
         peak_bytes=memory["peak"] if memory else None,
         above_weights_bytes=above_weights(loaded, memory),
         peak_is_of_all=not one.peak_was_reset,
+        device_bytes=one.device_bytes,
         relative_l2_to_baseline=distance(one.sample, baseline.sample) if baseline else None,
         ops=None if one.op_times is None else [OpTime(**time) for time in one.op_times],
         note="; ".join(note for note in notes if note) or None,

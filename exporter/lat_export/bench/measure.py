@@ -87,7 +87,9 @@ def choose(given: Given, asked: Sequence[str]) -> tuple[list[Chosen], dict[str, 
     kinds = {name: kind for kind in SUBJECTS.values() if kind.name != FLOOR_SUBJECT for name in kind.names(given)}
     for name in asked:
         if name not in kinds:
-            raise InputError(f"unknown subject {name!r}", got=name, expected=", ".join(kinds))
+            of_others = SUBJECTS[name].belongs_to if name in SUBJECTS else None
+            hint = f"{name} is of {of_others}" if of_others else None
+            raise InputError(f"unknown subject {name!r}", got=name, expected=", ".join(kinds), hint=hint)
     chosen, left_out = [], {}
     for name, kind in sorted(kinds.items(), key=lambda pair: not pair[1].is_pytorch):
         if asked and name not in asked:
@@ -122,7 +124,8 @@ def measure(
         raise InputError("the baseline is not measured", got=settings.baseline, expected=", ".join(names))
     for name, why in left_out.items():
         tell(f"{name} is left out: {why}")
-    layers = linear_layers(given.bundle.folder / PORTABLE_MODEL)
+    on_cpu = any(not SUBJECTS[subject.kind].on_gpu for subject in chosen)
+    layers = linear_layers(given.bundle.folder / PORTABLE_MODEL) if on_cpu else []  # the floor is the CPU's
     found = plugins() if given.native_ops else None
     surroundings = {**provenance(), "instruction_set": found.arch if found else None}
     load_before = os.getloadavg()
@@ -167,8 +170,9 @@ def _measure_point(
     measured = lockstep.measure(settings.plan)
     shutil.rmtree(folder, ignore_errors=True)
     pytorch = [subject.name for subject in chosen if SUBJECTS[subject.kind].is_pytorch]
+    on_gpu = [subject.name for subject in chosen if SUBJECTS[subject.kind].on_gpu]
     floor = _floor(given, point, measured.pop(), layers) if layers else None
-    return compare(point, measured, floor, settings.baseline, pytorch)
+    return compare(point, measured, floor, settings.baseline, pytorch, on_gpu)
 
 
 def _floor(given: Given, point: Point, product: Measured, layers: list[LinearLayer]) -> Floor | None:

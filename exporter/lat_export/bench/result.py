@@ -38,15 +38,17 @@ class Row:
     Attributes:
         error: why there are no figures; None where there are.
         seconds: every timed run, in the order of the rounds.
+        parts: further seconds of every timed run, by name; of a GPU's subject, whose `seconds` are without copies.
         tokens_per_s: tokens of all rows of the batch, at the median.
         faster_than_baseline: seconds of the baseline over its own, round by round: above 1 it is the faster one.
-        over_floor: median over the floor's seconds.
+        over_floor: median over the floor's seconds; None for a subject on a GPU, as the floor is the CPU's.
         load_s: until it was ready to run.
         warm_up_s: runs before the timed ones; of torch.compile the first one compiles.
         peak_bytes: most memory resident at once in its process during the timed runs, libraries and weights included.
         above_weights_bytes: by how much anonymous memory at that peak was above what it was after loading: weights,
             libraries and files that are mapped in are left out; what torch.compile leaves behind is not.
         peak_is_of_all: the system did not permit to count the peak anew, so it is that of loading and warm-up too.
+        device_bytes: memory on the GPU by what it is for; None for a subject on the CPU.
         relative_l2_to_baseline: of some thousand numbers of the first output; None where shapes differ.
         ops: time by op in a further run.
         note: what its figures need said.
@@ -55,6 +57,7 @@ class Row:
     subject: str
     error: str | None = None
     seconds: list[float] = field(default_factory=list)
+    parts: dict[str, list[float]] = field(default_factory=dict)
     latency: Latency | None = None
     tokens_per_s: float | None = None
     faster_than_baseline: Ratio | None = None
@@ -64,6 +67,7 @@ class Row:
     peak_bytes: int | None = None
     above_weights_bytes: int | None = None
     peak_is_of_all: bool = False
+    device_bytes: dict[str, int] | None = None
     relative_l2_to_baseline: float | None = None
     ops: list[OpTime] | None = None
     note: str | None = None

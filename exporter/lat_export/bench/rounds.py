@@ -34,7 +34,9 @@ class Measured:
         warm_up_s, seconds: of every run.
         sample: of the first output.
         peak_was_reset: the peak is that of the timed runs, without loading and warm-up.
+        parts: of every timed run, further seconds by name.
         memory: after the timed runs.
+        device_bytes: the same on another device, by what it is for.
         op_times: of a further run; an error in that run is `op_times_error`, and the other figures stand.
     """
 
@@ -43,9 +45,11 @@ class Measured:
     opened: dict[str, Any] = field(default_factory=dict)
     warm_up_s: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
     sample: dict[str, Any] | None = None
     peak_was_reset: bool = False
     memory: dict[str, int] | None = None
+    device_bytes: dict[str, int] | None = None
     op_times: list[dict[str, Any]] | None = None
     op_times_error: str | None = None
 
@@ -150,11 +154,14 @@ def _reset_peak(process: Process, measured: Measured) -> None:
 
 
 def _run(process: Process, measured: Measured) -> None:
-    measured.seconds.append(process.ask("run")["seconds"])
+    answer = process.ask("run")
+    measured.seconds.append(answer["seconds"])
+    measured.parts.append(answer["parts"])
 
 
 def _read_memory(process: Process, measured: Measured) -> None:
-    measured.memory = process.ask("memory")["memory"]
+    answer = process.ask("memory")
+    measured.memory, measured.device_bytes = answer["memory"], answer["device_bytes"]
 
 
 def _read_op_times(process: Process, measured: Measured) -> None:

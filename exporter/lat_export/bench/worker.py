@@ -54,16 +54,14 @@ class Worker:
         return {"seconds": time.perf_counter() - started, "sample": _sample(outputs)}
 
     def run(self) -> dict[str, Any]:
-        started = time.perf_counter()
-        self._opened.run()
-        return {"seconds": time.perf_counter() - started}
+        return asdict(self._opened.timed())
 
     def reset_peak(self) -> dict[str, Any]:
         return {"reset": reset_peak()}
 
     def memory(self) -> dict[str, Any]:
         memory = read_memory()
-        return {"memory": None if memory is None else asdict(memory)}
+        return {"memory": None if memory is None else asdict(memory), "device_bytes": self._opened.device_bytes()}
 
     def op_times(self) -> dict[str, Any]:
         times = self._opened.op_times(self._scratch)

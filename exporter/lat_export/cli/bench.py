@@ -83,11 +83,16 @@ def bench(
     own model, `pytorch-compile` the same through torch.compile (only when named: it compiles for minutes), `onnx` the
     portable model in stock onnxruntime, `ort` onnxruntime with the native ops, `peer:NAME` a file given by --peer.
 
+    Of a bundle with an engine there are also, on the GPU, `engine`, `engine-graph`, the engine as a CUDA graph, and
+    transformers' own model in the engine's precision, `pytorch-gpu` and `pytorch-gpu-compile` (only when named). Their
+    seconds are the device's own, without the copies to it and from it, which are told apart.
+
     The floor is what the model's linear layers alone take at the rate of onnxruntime's matrix product, measured in the
     same rounds.
 
     \b
     lat-export bench ./checkpoint --tokens 512,1024,2048 --plot bench.svg
+    lat-export bench ./engine-bundle --subject engine --subject engine-graph --subject pytorch-gpu
     lat-export bench ./bundle --checkpoint ./checkpoint --subject pytorch --subject ort --json bench.json
     """
     from lat_export.bench.given import given

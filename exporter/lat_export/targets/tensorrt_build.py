@@ -46,7 +46,7 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
         "inspector" (JSON of the engine's own, where it was opened), "timing_cache" (digests), "version".
     """
     trt = importlib.import_module(request["module"])
-    log = _logger(trt)
+    log = logger(trt)
     answer: dict[str, Any] = {"version": trt.__version__, "errors": [], "warnings": log.warnings, "memory": log.memory}
     builder: tensorrt.Builder = trt.Builder(log)
     for library in request["plugins"]:
@@ -190,7 +190,9 @@ def _header_of(trt: ModuleType, runtime: Any, engine: tensorrt.IHostMemory) -> s
     return "header only: deserialising needs a GPU that takes it"
 
 
-def _logger(trt: ModuleType) -> Any:
+def logger(trt: ModuleType) -> Any:
+    """A logger of the library that keeps `errors`, `warnings` and `memory` (bytes, by the names that it logs)."""
+
     class Log(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()

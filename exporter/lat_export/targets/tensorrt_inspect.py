@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lat_export.targets.tensorrt_open import open_runtime
+
 if TYPE_CHECKING:
     # As in tensorrt_build.
     import tensorrt
@@ -25,21 +27,10 @@ def inspect(request: dict[str, Any]) -> dict[str, Any]:
         "errors" (empty where the engine opened), "version", and what `engine_facts` tells.
     """
     trt = importlib.import_module(request["module"])
-    errors: list[str] = []
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                errors.append(message)
-
-    log = Log()  # must outlive the runtime
-    runtime: tensorrt.Runtime = trt.Runtime(log)
-    runtime.engine_host_code_allowed = True
-    for library in request["plugins"]:
-        runtime.get_plugin_registry().load_library(library)
-    engine = runtime.deserialize_cuda_engine(Path(request["engine"]).read_bytes())
+    opened = open_runtime(trt, request["plugins"])
+    engine = opened.engine(Path(request["engine"]))
     if engine is None:
-        return {"errors": errors or ["the library gave no engine and no reason"], "version": trt.__version__}
+        return {"errors": opened.why, "version": trt.__version__}
     return {"errors": [], "version": trt.__version__, **engine_facts(trt, engine)}
 
 

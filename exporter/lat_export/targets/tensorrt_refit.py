@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lat_export.targets.tensorrt_open import NO_REASON, open_runtime
+
 if TYPE_CHECKING:
     # As in tensorrt_build.
     import tensorrt
@@ -27,26 +29,16 @@ def refit(request: dict[str, Any]) -> dict[str, Any]:
         "errors" (empty where "out" was written), "version", "bytes".
     """
     trt = importlib.import_module(request["module"])
-    errors: list[str] = []
-
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                errors.append(message)
+    opened = open_runtime(trt, request["plugins"])
 
     def refused(what: str) -> dict[str, Any]:
-        return {"errors": errors or [what], "version": trt.__version__}
+        return {"errors": opened.log.errors or [what], "version": trt.__version__}
 
-    log = Log()
-    runtime: tensorrt.Runtime = trt.Runtime(log)
-    runtime.engine_host_code_allowed = True
-    for library in request["plugins"]:
-        runtime.get_plugin_registry().load_library(library)
-    engine = runtime.deserialize_cuda_engine(Path(request["engine"]).read_bytes())
+    engine = opened.engine(Path(request["engine"]))
     if engine is None:
-        return refused("the library gave no engine and no reason")
-    refitter: tensorrt.Refitter = trt.Refitter(engine, log)
-    parser: tensorrt.OnnxParserRefitter = trt.OnnxParserRefitter(refitter, log)
+        return refused(NO_REASON)
+    refitter: tensorrt.Refitter = trt.Refitter(engine, opened.log)
+    parser: tensorrt.OnnxParserRefitter = trt.OnnxParserRefitter(refitter, opened.log)
     if not parser.refit_from_file(request["model"]):
         return refused("the ONNX parser did not take the weights")
     if missing := refitter.get_missing_weights():

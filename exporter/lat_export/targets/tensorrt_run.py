@@ -18,6 +18,8 @@ from lat_export.environment import gpu_count
 from lat_export.errors import MissingError, ShapeError, first_line
 from lat_export.profiles import profile_holding, profile_text
 from lat_export.targets.contract import BuildPlan, Runner
+from lat_export.targets.tensorrt_build import logger
+from lat_export.targets.tensorrt_open import open_runtime
 from lat_export.targets.trt_errors import explained
 from lat_export.types import Signature
 
@@ -43,21 +45,31 @@ def open_runner(
     with open_engine(engine, module, plugins, plan.options.runtime_cache) as opened:
 
         def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-            signature.check_inputs(inputs, max_global=plan.max_global)
-            profile = profile_holding(plan.profiles, signature.sizes_of(inputs))
-            if profile is None:
-                raise ShapeError(
-                    "no profile of the engine holds these sizes",
-                    got=signature.sizes_of(inputs),
-                    expected=" or ".join(map(profile_text, plan.profiles)),
-                    hint="export again with a --profile that holds them",
-                )
+            profile = demand_profile(signature, plan, inputs)
             if len(plan.profiles) > 1:
                 opened.set_profile(profile)
             outputs = opened.infer(inputs)
             return {spec.name: outputs[spec.name] for spec in signature.outputs}
 
         yield run
+
+
+def demand_profile(signature: Signature, plan: BuildPlan, inputs: dict[str, np.ndarray[Any, Any]]) -> int:
+    """Index of the first profile that holds the inputs.
+
+    Raises:
+        ShapeError: inputs that the model does not take, or no profile holds.
+    """
+    signature.check_inputs(inputs, max_global=plan.max_global)
+    profile = profile_holding(plan.profiles, signature.sizes_of(inputs))
+    if profile is None:
+        raise ShapeError(
+            "no profile of the engine holds these sizes",
+            got=signature.sizes_of(inputs),
+            expected=" or ".join(map(profile_text, plan.profiles)),
+            hint="export again with a --profile that holds them",
+        )
+    return profile
 
 
 @contextmanager
@@ -75,18 +87,20 @@ def open_engine(
     if gpu_count() == 0:
         raise MissingError("no GPU", got="no NVIDIA GPU or driver on this machine")
     _point_polygraphy_at(module)
-    said: list[str] = []
+    library = importlib.import_module(module)
+    log = logger(library)  # Polygraphy only prints errors
     try:
         from polygraphy.backend.common import BytesFromPath
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-        # Its loader allows host code, which embedded plugins and version-compatible engines are.
-        loaded = EngineFromBytes(BytesFromPath(str(engine)), runtime=_runtime(module, plugins, said))()
+        # Polygraphy loads plugins into the registry of the process; this runtime's own is asked first.
+        runtime = open_runtime(library, plugins, log).runtime
+        loaded = EngineFromBytes(BytesFromPath(str(engine)), runtime=runtime)()
         cache = RuntimeCache.of(loaded, runtime_cache) if runtime_cache else None
         opened = TrtRunner(cache.context if cache else loaded)
         opened.activate()
     except Exception as error:  # Polygraphy's and the library's own kinds
-        why = explained("the library", [*said, first_line(error)], "run", "does not open it")
+        why = explained("the library", [*log.errors, first_line(error)], "run", "does not open it")
         raise MissingError(
             f"this machine cannot load the engine ({first_line(error)})",
             got=f"{why.what}: {why.got}",
@@ -112,25 +126,6 @@ def holding_profile(engine: Any, shapes: dict[str, tuple[int, ...]]) -> int:
         ):
             return index
     return 0
-
-
-def _runtime(module: str, plugins: Sequence[Path], said: list[str]) -> Any:
-    """Polygraphy loads plugins into the registry of the process; this one's own is asked first, and goes with it.
-
-    Args:
-        said: errors that the library logs are added to it; Polygraphy only prints them.
-    """
-    library = importlib.import_module(module)
-
-    class Log(library.ILogger):  # type: ignore[misc, name-defined]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
-                said.append(message)
-
-    runtime = library.Runtime(Log())
-    for path in plugins:
-        runtime.get_plugin_registry().load_library(str(path))
-    return runtime
 
 
 @dataclass(frozen=True)

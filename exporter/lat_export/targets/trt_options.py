@@ -150,10 +150,13 @@ def _needs_of(name: str, value: Any) -> list[str]:
 
 
 def _known(name: str, module: str) -> str | None:
-    if name != "compute_capabilities":
-        return None
+    return None if name != "compute_capabilities" else ", ".join(known_capabilities(module)) or None
+
+
+def known_capabilities(module: str) -> list[str]:
+    """Compute capabilities that TensorRT-RTX can be asked to build for, as "8.6", smallest first."""
     known = [name for name in members(module, "ComputeCapability") if name.startswith("SM")]
-    return ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sorted(known, key=lambda name: int(name[2:]))) or None
+    return [f"{name[2:-1]}.{name[-1]}" for name in sorted(known, key=lambda name: int(name[2:]))]
 
 
 def _words(name: str, value: Any) -> str:

@@ -5,11 +5,13 @@ a call of a method that this version lacks, or with other arguments, is an error
 is just enough to drive the builder from end to end: an "engine" is JSON of what it was asked for.
 
 PLAYED_GPU=1: engines deserialise. PLAYED_PLUGINS: op types that a loaded library has. PLAYED_ERROR: the build logs it
-and fails. PLAYED_PARSER: the parser refuses the first node with it.
+and fails. PLAYED_PARSER: the parser refuses the first node with it. PLAYED_CAPTURE: a run inside of a capture logs it
+and fails. A context runs on the driver of tests/native/cuda_driver, and writes down its calls there.
 """
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import json
 import os
@@ -272,6 +274,11 @@ class Builder(Played):
             "loaded": self._registry._loaded,
             "layers": [[layer.name, layer.type.name] for layer in layers],
             "io": [network.get_input(at).name for at in range(network.num_inputs)],
+            "dims": {value.name: [str(dim) for dim in value.shape] for value in network._graph.inputs},
+            "outputs": {
+                value.name: {"dims": [str(dim) for dim in value.shape], "dtype": value.dtype.name}
+                for value in network._graph.outputs
+            },
             **config._asked(),
         }
         return IHostMemory(json.dumps(plan).encode())
@@ -287,11 +294,11 @@ class EngineInspector(Played):
 
 
 class ICudaEngine(Played):
-    def __init__(self, plan: dict[str, Any]) -> None:
-        self._plan = plan
+    def __init__(self, plan: dict[str, Any], log: Any) -> None:
+        self._plan, self._log = plan, log
 
     num_layers = property(lambda self: len(self._plan["layers"]))
-    num_io_tensors = property(lambda self: len(self._plan["io"]))
+    num_io_tensors = property(lambda self: len(self._names))
     num_optimization_profiles = property(lambda self: len(self._plan["profiles"]))
     device_memory_size_v2 = property(lambda self: 4096)
     refittable = property(lambda self: bool({"REFIT", "REFIT_IDENTICAL"} & set(self._plan["flags"])))
@@ -299,15 +306,18 @@ class ICudaEngine(Played):
     def create_engine_inspector(self) -> EngineInspector:
         return EngineInspector(self._plan)
 
+    _names = property(lambda self: [*self._plan["io"], *self._plan["outputs"]])
+
     def get_tensor_name(self, index: int) -> str:
-        name: str = self._plan["io"][index]
+        name: str = self._names[index]
         return name
 
     def get_tensor_mode(self, name: str) -> Any:
-        return globals()["TensorIOMode"].INPUT
+        modes = globals()["TensorIOMode"]
+        return modes.INPUT if name in self._plan["io"] else modes.OUTPUT
 
-    def get_tensor_dtype(self, name: str) -> str:
-        return "DataType.INT64"
+    def get_tensor_dtype(self, name: str) -> Any:
+        return globals()["DataType"]["INT64" if name in self._plan["io"] else self._plan["outputs"][name]["dtype"]]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return (-1, -1)
@@ -315,11 +325,101 @@ class ICudaEngine(Played):
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
         return self._plan["profiles"][profile_index][name]
 
+    def create_execution_context(self, *args: Any, **kwargs: Any) -> IExecutionContext:
+        return IExecutionContext(self, *args)
+
+    def create_runtime_config(self) -> IRuntimeConfig:
+        return IRuntimeConfig()
+
     def create_serialization_config(self) -> ISerializationConfig:
         return ISerializationConfig()
 
     def serialize_with_config(self, arg0: ISerializationConfig) -> IHostMemory:
         return IHostMemory(json.dumps({**self._plan, "written_with": sorted(arg0._flags)}).encode())
+
+
+class IRuntimeConfig(Played):
+    """Of TensorRT-RTX alone."""
+
+
+US_OF_A_RUN, FILLING = 250.0, 1.5
+
+
+class IExecutionContext(Played):
+    """One run takes `US_OF_A_RUN` on the played driver's clock, and fills float outputs with `FILLING`.
+
+    As the documentation has it: shapes before memory, both before a run; the first run after new shapes is no captured
+    one; all of it within the ranges of the profile.
+    """
+
+    def __init__(self, engine: ICudaEngine, config: IRuntimeConfig | None = None) -> None:
+        self._plan, self._log, self._driver = engine._plan, engine._log, ctypes.CDLL("libcuda.so.1")
+        self._driver.played_work.argtypes = (ctypes.c_void_p, ctypes.c_double)
+        for function in ("played_is_capturing", "played_break"):
+            getattr(self._driver, function).argtypes = (ctypes.c_void_p,)
+        self._profile, self._warm = 0, False
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        strategy = getattr(config, "dynamic_shapes_kernel_specialization_strategy", None)
+        self._write("context" + (f" {strategy.name}" if strategy is not None else ""))
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        self._write(f"profile {profile_index}")
+        self._profile, self._shapes = profile_index, {}
+        return profile_index < len(self._plan["profiles"])
+
+    def set_input_shape(self, name: str, shape: Any) -> bool:
+        self._write(f"shape {name} {list(shape)}")
+        low, _, high = self._plan["profiles"][self._profile][name]
+        if not all(least <= size <= most for least, size, most in zip(low, shape, high, strict=True)):
+            self._log.log(ILogger.ERROR, f"Supplied binding dimension {list(shape)} exceed min ~ max range at index 0")
+            return False
+        self._shapes[name], self._warm = tuple(shape), False
+        return True
+
+    def infer_shapes(self) -> list[str]:
+        self._write("infer shapes")
+        return [name for name in self._plan["io"] if name not in self._shapes]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name in self._shapes:
+            return self._shapes[name]
+        sizes = {
+            dim: size
+            for at, shape in self._shapes.items()
+            for dim, size in zip(self._plan["dims"][at], shape, strict=True)
+        }
+        known = {dim: size for dim, size in sizes.items() if not dim.isdecimal()}
+        return tuple(eval(dim, {}, known) for dim in self._plan["outputs"][name]["dims"])
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._write(f"address {name}")
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        capturing = self._driver.played_is_capturing(stream_handle)
+        self._write("execute in capture" if capturing else "execute")
+        lacking = [name for name in self._plan["io"] if name not in self._shapes]
+        lacking += [name for name in self._plan["outputs"] if name not in self._addresses]
+        why = f"not set: {lacking}" if lacking else None
+        if capturing:
+            why = why or os.environ.get("PLAYED_CAPTURE") or (None if self._warm else "first run after new shapes")
+        if why:
+            self._log.log(ILogger.ERROR, why)
+            self._driver.played_break(stream_handle)
+            return False
+        self._warm = True
+        for name, output in self._plan["outputs"].items():
+            count = 1
+            for size in self.get_tensor_shape(name):
+                count *= size
+            assert output["dtype"] == "FLOAT"
+            (ctypes.c_float * count).from_address(self._addresses[name])[:] = [FILLING] * count
+        return not self._driver.played_work(stream_handle, US_OF_A_RUN)
+
+    def _write(self, line: str) -> None:
+        self._driver.played_log(b"%s", line.encode())
 
 
 class ISerializationConfig(Played):
@@ -350,7 +450,7 @@ class Runtime(Played):
         if not HAS_GPU or plan["played"] != __version__ or (in_plugins and not self._registry._loaded and not embedded):
             self._log.log(ILogger.ERROR, "played: this engine does not deserialise")
             return None
-        return ICudaEngine(plan)
+        return ICudaEngine(plan, self._log)
 
 
 class Refitter(Played):
