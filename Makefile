@@ -17,7 +17,7 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test docs triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench gpu-engines gpu-engines-carry
+.PHONY: demo test test-ray docs triton-server check format golden plugins sanitize clean gpu-library gpu-test gpu-bench gpu-engines gpu-engines-carry
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -35,6 +35,12 @@ triton-server: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/write_help.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Documents on a Ray cluster of two nodes in this machine. `make test` skips these where ray is not installed: it takes
+# 620 MB with what it needs, and a process for each of its services.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --editable '.[ray]'
+	$(BIN)/python -m pytest -n0 tests/documents/test_document_ray.py
 
 # Native ops, where there is what it takes to build them; everything else works without.
 plugins: $(READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,17 @@ from lat_export.types import Signature
 
 if TYPE_CHECKING:
     import numpy as np
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
     Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request and its tokens: one encoding, or one for every choice."""
+
+    request: Request
+    encodings: list[Encoding]
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,23 @@ class TextFront:
         Raises:
             InputError: the text has not what the task needs, and whatever `run` raises.
         """
-        task = self.signature.task
-        encodings = encode(self.tokenizer, request, task)
-        outputs = run(text_inputs(self.signature, encodings, self.config.get("sep_token_id")))
-        read = Read(request.text, request.choices, request.top_k, self.config, self.tokenizer, encodings, outputs)
-        return ANSWERS[task](read)
+        asked = self.ask(request)
+        return self.read(asked, run(self.inputs([asked])))
+
+    def ask(self, request: Request) -> Asked:
+        return Asked(request, encode(self.tokenizer, request, self.signature.task))
+
+    def inputs(self, rows: Sequence[Asked]) -> Arrays:
+        """Of one batch; every row has as many encodings."""
+        return text_inputs(self.signature, [row.encodings for row in rows], self.config.get("sep_token_id"))
+
+    def read(self, asked: Asked, outputs: Arrays, row: int = 0) -> dict[str, Any]:
+        """
+        Args:
+            outputs: of a batch, of which `row` is this request's.
+        Raises:
+            InputError: the text has not what the task needs.
+        """
+        request, own = asked.request, {name: array[row : row + 1] for name, array in outputs.items()}
+        read = Read(request.text, request.choices, request.top_k, self.config, self.tokenizer, asked.encodings, own)
+        return ANSWERS[self.signature.task](read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,19 +63,20 @@ def encode(tokenizer: Tokenizer, request: Request, task: str) -> list[Encoding]:
 
 
 def text_inputs(
-    signature: Signature, encodings: list[Encoding], separator: int | None
+    signature: Signature, rows: Sequence[Sequence[Encoding]], separator: int | None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Arrays as the signature names them, padded to the longest encoding and to a whole multiple where needed.
 
     Args:
+        rows: the encodings of every row of the batch: one, or one for every choice, of which all have as many.
         separator: `sep_token_id` of config.json.
     Returns:
-        (1, N) int64 by input name, for multiple-choice (1, C, N). That they fit the signature is not checked here.
+        (B, N) int64 by input name, for multiple-choice (B, C, N). That they fit the signature is not checked here.
     """
     import numpy as np
 
-    step = signature.multiple_of
-    tokens = -(-max(len(encoding.ids) for encoding in encodings) // step) * step
+    encodings = [encoding for row in rows for encoding in row]
+    tokens = max(padded_tokens(signature, row) for row in rows)
     ids = np.full((len(encodings), tokens), signature.pad_token_id, np.int64)
     keep, types = np.zeros_like(ids), np.zeros_like(ids)
     for row, encoding in enumerate(encodings):
@@ -88,8 +90,14 @@ def text_inputs(
         "token_type_ids": np.minimum(types, _largest(signature, "token_type_ids")),
         "position_ids": np.broadcast_to(np.arange(tokens) + signature.first_position, ids.shape).copy(),
     }
-    shape = (1, *ids.shape) if "choices" in signature.token_dims else ids.shape
+    shape = (len(rows), -1, tokens) if "choices" in signature.token_dims else ids.shape
     return {spec.name: arrays[spec.name].reshape(shape) for spec in signature.inputs}
+
+
+def padded_tokens(signature: Signature, encodings: Sequence[Encoding]) -> int:
+    """N of a row on its own: its longest encoding, up to a whole multiple where needed."""
+    step = signature.multiple_of
+    return -(-max(len(encoding.ids) for encoding in encodings) // step) * step
 
 
 def _largest(signature: Signature, name: str) -> int:

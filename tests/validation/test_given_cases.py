@@ -13,7 +13,7 @@ import torch
 import transformers
 from conftest import GOLDEN
 
-from lat_export import inference
+from lat_export import text_front
 from lat_export.errors import InputError, ParityError
 from lat_export.goldens import check_goldens, make_golden
 from lat_export.inference import Request, answer
@@ -69,13 +69,13 @@ def test_texts_are_what_run_feeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (case,) = make_golden(asked, written(tmp_path / "c.jsonl", line))
     export(spec(tmp_path / "bundle", "multiple-choice", "nystromformer", validate=False))
     fed: list[dict[str, Any]] = []
-    real = inference.text_inputs
+    real = text_front.text_inputs
 
     def kept(*given: Any) -> dict[str, Any]:
         fed.append(real(*given))
         return fed[-1]
 
-    monkeypatch.setattr(inference, "text_inputs", kept)
+    monkeypatch.setattr(text_front, "text_inputs", kept)
     answer(tmp_path / "bundle", Request(TEXT, choices=choices))
     assert case.inputs["input_ids"].shape[:2] == (1, 2)
     assert case.inputs["input_ids"].shape == fed[0]["input_ids"].shape

@@ -1,6 +1,7 @@
 """How results look in a terminal."""
 
 from lat_export.console.deployments import print_deployment
+from lat_export.console.documents import documents_progress, print_documents
 from lat_export.console.dry_runs import print_dry_run
 from lat_export.console.engines import print_engine
 from lat_export.console.facts import (
@@ -20,10 +21,12 @@ from lat_export.console.terminal import print_error, size, tell
 __all__ = [
     "MANY_ROWS",
     "describe_forms",
+    "documents_progress",
     "print_answer",
     "print_bench",
     "print_bundle",
     "print_deployment",
+    "print_documents",
     "print_dry_run",
     "print_engine",
     "print_error",

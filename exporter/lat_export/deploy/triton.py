@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lat_export import native
-from lat_export.deploy.batching import Batching, batching_of
+from lat_export.batching import Batching, batching_of
 from lat_export.deploy.contract import BACKENDS, Format, Serving, Written
 from lat_export.deploy.served_sources import write_served
 from lat_export.deploy.triton_config import tensors_config, text_config

@@ -117,16 +117,21 @@ def session_of_part(
 
 @contextmanager
 def open_runner(
-    model: Path, signature: Signature, native_ops: Path | None = None, watched: Iterable[str] = ()
+    model: Path,
+    signature: Signature,
+    native_ops: Path | None = None,
+    watched: Iterable[str] = (),
+    threads: int | None = None,
 ) -> Iterator[Runner]:
     """A runner over `model`; every input is checked against the signature before it reaches the session.
 
     Args:
         native_ops: library whose ops run in place of function bodies.
         watched: names of `lat` nodes; after its first run the runner's `forms` tells what ran each.
+        threads: None for onnxruntime's default, one a core.
     """
     names = [spec.name for spec in signature.outputs]
-    with WatchedSession(model, native_ops, watched) as opened:
+    with WatchedSession(model, native_ops, watched, threads) as opened:
 
         def run(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
             signature.check_inputs(inputs)
@@ -145,9 +150,12 @@ class WatchedSession(AbstractContextManager["WatchedSession"]):
         forms: a form by node name; empty before the first run.
     """
 
-    def __init__(self, model: Path, native_ops: Path | None, watched: Iterable[str]) -> None:
+    def __init__(
+        self, model: Path, native_ops: Path | None, watched: Iterable[str], threads: int | None = None
+    ) -> None:
         self.forms: dict[str, str] = {}
         self._watched = tuple(watched)
+        self._threads = threads
         self._scratch = TemporaryDirectory(prefix="lat-export-")
         try:
             self._session = session(model, native_ops=native_ops, configure=self._configure)
@@ -157,6 +165,8 @@ class WatchedSession(AbstractContextManager["WatchedSession"]):
         self._profiling = bool(self._watched)
 
     def _configure(self, options: onnxruntime.SessionOptions) -> None:
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
         if self._watched:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(self._scratch.name) / "profile")

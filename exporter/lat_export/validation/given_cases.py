@@ -148,7 +148,7 @@ def _of_texts(signature: Signature, checkpoint: Path, path: Path, name: str) -> 
     for source, request in read_requests(path, name):
         with told_of(source):
             check_request(request, signature.task, LINE_TERMS)
-            inputs = text_inputs(signature, encode(tokenizer, request, signature.task), separator)
+            inputs = text_inputs(signature, [encode(tokenizer, request, signature.task)], separator)
             cases.append((given_case(signature, inputs, source), inputs))
     return cases
 

@@ -1,4 +1,7 @@
-"""Whether a server may put requests of different clients into one batch, how large, and why not."""
+"""Whether texts that have nothing to do with each other may share a batch, how many, and why not.
+
+For a server, whose clients know nothing of each other, and for a file of documents.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from lat_export.inspection import inspect_onnx
 from lat_export.ops import OPS
 from lat_export.stages.bundle import Bundle
 from lat_export.targets import PORTABLE_MODEL
+from lat_export.types import TensorSpec, size_with_globals
 
 DEFAULT_MOST = 8
 COUPLES = "per_head_init"
@@ -18,6 +22,19 @@ COUPLED = (
     "transformers has it (per_head_init=0), so an answer would depend on which requests share its batch; a checkpoint "
     "with inv_coeff_init_option=true has a factor for each head, and its requests can be joined"
 )
+
+# Ops that nothing at a padded position passes, as they are and with what stands around them in "paper" semantics only:
+# transformers gives YOSO no mask of padding, and Nystroemformer's convolution takes the values there. Landmarks are
+# means over padding, too, and NystromAttention is in neither; nor is an op that this table does not know.
+KEEP_PADDING_OUT = {
+    "hf": {
+        "BandedWindowAttention",
+        "BandedWindowProbabilities",
+        "GlobalTokenAttention",
+        "GlobalTokenProbabilities",
+    },
+    "paper": {"BernoulliExpectation", "FullAttention", "LshCumulation"},
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +90,25 @@ def _why_not(bundle: Bundle, by_engine: bool) -> str | None:
     others = [spec.name for spec in bundle.signature.outputs if spec.dims[0] != "batch"]
     if others:
         return f"the first axis of {', '.join(others)} is not the batch, so an answer cannot be cut out of a joint one"
+    shared = [spec.name for spec in bundle.signature.outputs if _counts_globals(spec)]
+    if shared:
+        return f"the shape of {', '.join(shared)} depends on the global tokens of every row in the batch"
     least = max((profile["batch"].min for profile in bundle.plan.profiles), default=1) if by_engine else 1
     if least > 1:
         return f"the engine takes no batch below {least}, and a server cannot promise to find so many requests"
     return None
+
+
+def _counts_globals(spec: TensorSpec) -> bool:
+    return any(size_with_globals(dim, 0) != dim for dim in spec.dims)
+
+
+def padding_changes_answers(bundle: Bundle) -> bool:
+    """Whether a row that is padded further than on its own may be answered otherwise."""
+    manifest, outputs = bundle.manifest, bundle.signature.outputs
+    kept_out = KEEP_PADDING_OUT["hf"] | (KEEP_PADDING_OUT["paper"] if manifest["semantics"] == "paper" else set())
+    # Attention has an axis of N for the padding, too, which an answer of features shows.
+    return not set(manifest["lat_nodes"]) <= kept_out or any("sequence" in spec.dims[2:] for spec in outputs)
 
 
 def couples_rows(bundle: Bundle) -> bool:
