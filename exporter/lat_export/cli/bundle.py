@@ -9,10 +9,10 @@ import click
 
 from lat_export.cli.options import FOLDER
 from lat_export.cli.output import print_json
-from lat_export.console import print_deployment
+from lat_export.console import print_deployment, tell
 
 # Written out so that --help loads nothing; a test compares them with the tables.
-FORMAT_NAMES = ("triton",)
+FORMAT_NAMES = ("edge", "triton")
 BACKEND_NAMES = ("onnxruntime", "tensorrt", "python")
 DEVICE_NAMES = ("cpu", "gpu")
 
@@ -39,6 +39,8 @@ DEVICE_NAMES = ("cpu", "gpu")
 )
 @click.option("--served-at", help="Where the server sees the folder of --out, say in a container.  [default: there]")
 @click.option("--no-text", is_flag=True, help="No model that takes text: clients send tokens.")
+@click.option("--platform", help="edge: processor that it is for, x86_64 or aarch64.  [default: this machine's]")
+@click.option("--onnxruntime", type=FOLDER, help="edge: unpacked release of onnxruntime.  [default: that of PyPI]")
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the deployment's manifest as JSON.")
 def bundle(bundle: Path, form: str, no_text: bool, force: bool, as_json: bool, **arguments: Any) -> None:
@@ -47,13 +49,18 @@ def bundle(bundle: Path, form: str, no_text: bool, force: bool, as_json: bool, *
     triton: a model repository for NVIDIA Triton Inference Server, with a model that takes text before the one that
     takes tensors.
 
+    edge: a folder for a device without Python: onnxruntime's library, native ops, and a runner with a C ABI that takes
+    text or tensors.
+
     \b
     lat-export bundle ./bundle --format triton --out ./repository
     lat-export bundle ./bundle --format triton --backend python --out ./repository
+    lat-export bundle ./bundle --format edge --out ./device
+    lat-export bundle ./bundle --format edge --platform aarch64 --out ./jetson
     """
     from lat_export.deploy import Serving, deploy
 
-    done = deploy(bundle, form, Serving(text=not no_text, **arguments), force=force)
+    done = deploy(bundle, form, Serving(text=not no_text, tell=tell, **arguments), force=force)
     if as_json:
         print_json(done.manifest)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ class Serving:
         queue_delay_us: how long a request may wait for others to share a batch with.
         served_at: where the server sees `out`.
         text: whether a model that takes text is put before the tensors.
+        platform: processor that it is for, as `uname -m` prints it.
+        onnxruntime: unpacked release of onnxruntime whose library is taken.
+        tell: takes a line of progress.
     """
 
     out: Path
@@ -38,6 +42,9 @@ class Serving:
     queue_delay_us: int = 1000
     served_at: str | None = None
     text: bool = True
+    platform: str | None = None
+    onnxruntime: Path | None = None
+    tell: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
