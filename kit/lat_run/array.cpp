@@ -17,7 +17,8 @@ struct Named {
 
 constexpr Named kTypes[] = {{DType::kFloat32, "float32", 4},   {DType::kFloat16, "float16", 2},
                             {DType::kBFloat16, "bfloat16", 2}, {DType::kFloat64, "float64", 8},
-                            {DType::kInt32, "int32", 4},       {DType::kInt64, "int64", 8}};
+                            {DType::kInt32, "int32", 4},       {DType::kInt64, "int64", 8},
+                            {DType::kUInt8, "uint8", 1}};
 
 const Named& entry(DType dtype) {
   for (const Named& type : kTypes)
@@ -94,6 +95,8 @@ double Array::number(std::size_t at) const {
       return as<std::int32_t>(place);
     case DType::kInt64:
       return static_cast<double>(as<std::int64_t>(place));
+    case DType::kUInt8:
+      return as<std::uint8_t>(place);
   }
   throw Error("an unknown element type");
 }

@@ -9,7 +9,7 @@
 
 namespace lat_run {
 
-enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32, kInt64 };
+enum class DType { kFloat32, kFloat16, kBFloat16, kFloat64, kInt32, kInt64, kUInt8 };
 
 using Shape = std::vector<std::int64_t>;
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "utf8.h"
 
 namespace lat_run {
 
@@ -183,25 +184,6 @@ class JsonReader {
       value = value * 16 + static_cast<std::uint32_t>(place - kDigits);
     }
     return value;
-  }
-
-  static void append_utf8(std::string& text, std::uint32_t point) {
-    const auto low = [&](int shift) { text += static_cast<char>(0x80 | (point >> shift & 0x3F)); };
-    if (point < 0x80) {
-      text += static_cast<char>(point);
-    } else if (point < 0x800) {
-      text += static_cast<char>(0xC0 | point >> 6);
-      low(0);
-    } else if (point < 0x10000) {
-      text += static_cast<char>(0xE0 | point >> 12);
-      low(6);
-      low(0);
-    } else {
-      text += static_cast<char>(0xF0 | point >> 18);
-      low(12);
-      low(6);
-      low(0);
-    }
   }
 
   const std::string& text_;

@@ -19,6 +19,8 @@ class Json {
   const Json& at(const std::string& name) const;
   const Json* find(const std::string& name) const;
   bool is_null() const { return kind_ == Kind::kNull; }
+  bool is_text() const { return kind_ == Kind::kText; }
+  bool is_array() const { return kind_ == Kind::kArray; }
 
   // What it must be; an `Error` otherwise.
   const std::string& text() const;

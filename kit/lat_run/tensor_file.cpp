@@ -18,7 +18,8 @@ struct Spelled {
 };
 
 constexpr Spelled kKnown[] = {{"F32", DType::kFloat32}, {"F16", DType::kFloat16}, {"BF16", DType::kBFloat16},
-                              {"F64", DType::kFloat64}, {"I32", DType::kInt32},   {"I64", DType::kInt64}};
+                              {"F64", DType::kFloat64}, {"I32", DType::kInt32},   {"I64", DType::kInt64},
+                              {"U8", DType::kUInt8}};
 
 // Nothing for a type that the format has and this program does not.
 std::optional<DType> known(const std::string& name) {

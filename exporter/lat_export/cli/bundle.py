@@ -9,11 +9,11 @@ import click
 
 from lat_export.cli.options import FOLDER, ParsedType
 from lat_export.cli.output import print_json
-from lat_export.console import print_deployment
+from lat_export.console import print_deployment, tell
 from lat_export.errors import InputError
 
 # Written out so that --help loads nothing; a test compares them with the tables.
-FORMAT_NAMES = ("kubernetes", "triton")
+FORMAT_NAMES = ("edge", "kubernetes", "triton")
 CLUSTER_FORMATS = ("kubernetes",)
 BACKEND_NAMES = ("onnxruntime", "tensorrt", "python")
 DEVICE_NAMES = ("cpu", "gpu")
@@ -66,6 +66,8 @@ def _demand_cluster(form: str, image: str | None, options: dict[str, object]) ->
 @click.option("--base-image", help="kubernetes: Triton's image to build on.  [default: one of NVIDIA's]")
 @click.option("--replicas", metavar="MIN:MAX", type=REPLICAS, help="kubernetes: how many pods.  [default: 2:8]")
 @click.option("--no-text", is_flag=True, help="No model that takes text: clients send tokens.")
+@click.option("--platform", help="edge: processor that it is for, x86_64 or aarch64.  [default: this machine's]")
+@click.option("--onnxruntime", type=FOLDER, help="edge: unpacked release of onnxruntime.  [default: that of PyPI]")
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the deployment's manifest as JSON.")
 def bundle(
@@ -86,16 +88,21 @@ def bundle(
 
     kubernetes: the repository, a Dockerfile of an image that holds it, and manifests that run the image.
 
+    edge: a folder for a device without Python: onnxruntime's library, native ops, and a runner with a C ABI that takes
+    text or tensors.
+
     \b
     lat-export bundle ./bundle --format triton --out ./repository
     lat-export bundle ./bundle --format triton --backend python --out ./repository
     lat-export bundle ./bundle --format kubernetes --image registry.example/qa:1 --out ./cluster
+    lat-export bundle ./bundle --format edge --out ./device
+    lat-export bundle ./bundle --format edge --platform aarch64 --out ./jetson
     """
     from lat_export.deploy import Cluster, Serving, deploy
 
     _demand_cluster(form, image, {"--image": image, "--base-image": base_image, "--replicas": replicas})
     cluster = None if image is None else Cluster(image, base_image, replicas or Cluster.replicas)
-    done = deploy(bundle, form, Serving(text=not no_text, cluster=cluster, **arguments), force=force)
+    done = deploy(bundle, form, Serving(text=not no_text, cluster=cluster, tell=tell, **arguments), force=force)
     if as_json:
         print_json(done.manifest)
     else:

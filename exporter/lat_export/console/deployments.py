@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
 
 def print_deployment(deployment: Deployment) -> None:
-    """Models with what they take, size, and notes; the command that serves it goes to stderr."""
+    """What is in it, size, and notes; the command that comes next goes to stderr."""
+    manifest = deployment.manifest
+    if "models" in manifest:
+        _print_models(deployment)
+    else:
+        _print_parts(deployment)
+    whole_lines(["", *(f"- {note}" for note in manifest["notes"])])
+    tell(f"next: {manifest['start']}")
+
+
+def _print_models(deployment: Deployment) -> None:
+    """With what they take."""
     manifest = deployment.manifest
     inside = f"{manifest['repository']}/" if "repository" in manifest else ""
     sizes = {
@@ -27,5 +38,17 @@ def print_deployment(deployment: Deployment) -> None:
             ("size",),
         ),
     )
-    whole_lines(["", *(f"- {note}" for note in manifest["notes"])])
-    tell(f"next: {manifest['start']}")
+
+
+def _print_parts(deployment: Deployment) -> None:
+    """Files and folders at the top."""
+    manifest = deployment.manifest
+    sizes: dict[str, int] = {}
+    for file, entry in manifest["files"].items():
+        part = file.partition("/")[0] + "/" * ("/" in file)
+        sizes[part] = sizes.get(part, 0) + entry["bytes"]
+    model = f"{manifest['bundle']['family']}, {manifest['bundle']['task']}"
+    out(
+        f"\n{deployment.folder}: {model}, for {manifest['format']}, {manifest['platform']}",
+        table(("part", "size"), ((name, size(sizes[name])) for name in sorted(sizes)), ("size",)),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ class Serving:
         text: whether a model that takes text is put before the tensors.
         threads: of each copy, in onnxruntime; None for its own default, one for every core that it sees.
         cluster: for formats that write manifests.
+        platform: processor that it is for, as `uname -m` prints it.
+        onnxruntime: unpacked release of onnxruntime whose library is taken.
+        tell: takes a line of progress.
     """
 
     out: Path
@@ -57,6 +61,9 @@ class Serving:
     text: bool = True
     threads: int | None = None
     cluster: Cluster | None = None
+    platform: str | None = None
+    onnxruntime: Path | None = None
+    tell: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)

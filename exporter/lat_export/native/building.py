@@ -50,9 +50,9 @@ def build(
         _check_platform(platform, arch)
     options = _options(arch, tensorrt_include, platform, cuda_target)
     folder = BUILD if platform is None else BUILD.with_name(f"{BUILD.name}-{platform}")
-    _run(["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", *options], "configure", tell)
+    run_step(["cmake", "-S", str(SOURCES), "-B", str(folder), "-G", "Ninja", *options], "configure", tell)
     # The tests of the kernels are for this processor.
-    _run(["cmake", "--build", str(folder), *(("--target", "lat_contents") if platform else ())], "compile", tell)
+    run_step(["cmake", "--build", str(folder), *(("--target", "lat_contents") if platform else ())], "compile", tell)
     built = plugins_in(folder) if platform else plugins()
     if built is None:
         raise MissingError("the native ops were built elsewhere", got=folder, expected=folders()[0], hint=ADVICE)
@@ -67,16 +67,7 @@ def _options(
     options = ["--compile-no-warning-as-error"]
     if cuda_target is not None:
         options.append(_cuda_target(cuda_target, platform))
-    compiler = PLATFORMS[platform] if platform else "c++"
-    lacking = [tool for tool in (*TOOLS[:-1], compiler) if shutil.which(tool) is None]
-    if lacking:
-        raise MissingError(
-            "the native ops cannot be built",
-            got=f"no {', '.join(lacking)}",
-            hint=f"apt install cmake ninja-build {_package_of(compiler)}",
-        )
-    if platform is not None:
-        options.append(f"-DCMAKE_TOOLCHAIN_FILE={SOURCES / 'cmake' / platform}.cmake")
+    options += toolchain(platform, "the native ops cannot be built")
     if arch is not None:
         options += for_cuda(arch)
     if tensorrt_include is not None:
@@ -84,6 +75,23 @@ def _options(
             raise InputError("no headers of TensorRT", got=tensorrt_include, expected="a folder with NvInferRuntime.h")
         options.append(f"-DTENSORRT_INCLUDE_DIR={tensorrt_include.resolve()}")
     return options
+
+
+def toolchain(platform: str | None, what: str) -> list[str]:
+    """CMake's options for the compiler of a processor, after a look for the tools.
+
+    Args:
+        what: the first sentence of the error.
+    Raises:
+        MissingError: a tool is not here.
+    """
+    compiler = PLATFORMS[platform] if platform else "c++"
+    lacking = [tool for tool in (*TOOLS[:-1], compiler) if shutil.which(tool) is None]
+    if lacking:
+        raise MissingError(
+            what, got=f"no {', '.join(lacking)}", hint=f"apt install cmake ninja-build {_package_of(compiler)}"
+        )
+    return [] if platform is None else [f"-DCMAKE_TOOLCHAIN_FILE={SOURCES / 'cmake' / platform}.cmake"]
 
 
 def _package_of(compiler: str) -> str:
@@ -164,11 +172,18 @@ def for_cuda(arch: str) -> list[str]:
     return [f"-DLAT_CUDA_ARCHS={';'.join(names)}", f"-DCMAKE_CUDA_COMPILER={compiler}"]
 
 
-def _run(command: list[str], step: str, tell: Callable[[str], None]) -> None:
-    tell(f"plugins: {step}")
+def run_step(
+    command: list[str], step: str, tell: Callable[[str], None], what: str = "the native ops", name: str = "plugins"
+) -> None:
+    """
+    Raises:
+        LatExportError: it failed; with the end of its output.
+    """
+    tell(f"{name}: {step}")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines()
+        verb = "do" if what.endswith("s") else "does"
         raise LatExportError(
-            f"the native ops do not {step}", got="\n".join(lines[-30:]), where={"command": " ".join(command)}
+            f"{what} {verb} not {step}", got="\n".join(lines[-30:]), where={"command": " ".join(command)}
         )

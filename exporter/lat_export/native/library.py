@@ -154,6 +154,17 @@ def ort_library() -> Path | None:
     return library if library and library.is_file() and not _why_unusable(library) else None
 
 
+def ort_library_for(processor: str) -> Path | None:
+    """The same for another processor, from the folder that `plugins build --platform` leaves beside this machine's."""
+    for folder in (one.with_name(f"{one.name}-{processor}") for one in folders()):
+        found = plugins_in(folder)
+        if found and found.onnxruntime and found.processor == processor and (folder / ORT_LIBRARY).is_file():
+            # A library of another processor cannot be asked for its version.
+            version = json.loads((folder / CONTENTS).read_text()).get("abi")
+            return found.folder / ORT_LIBRARY if version == ABI_VERSION else None
+    return None
+
+
 def why_not_used() -> MissingError | None:
     """Why libraries that are there are not used; None where all is well, and where there are none at all."""
     found = plugins()

@@ -66,7 +66,7 @@ def write_kit(folder: Path, built: Built, plan: BuildPlan, signature: Signature,
         "options": plan.options.to_json(),
         "max_global": plan.max_global,
         "prebuilt": prebuilt,
-        **_cases(golden, signature, plan, judge),
+        **cases_of(golden, signature, plan, judge),
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n")
     (folder / TRTEXEC_FILE).write_text("".join(f"{line}\n" for line in trtexec_words(facts["profiles"], plan.options)))
@@ -115,8 +115,8 @@ def _copy_prebuilt(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _cases(golden: Golden | None, signature: Signature, plan: BuildPlan, judge: Judge) -> dict[str, Any]:
-    """The golden cases that the engine takes, and by what each of their outputs is judged."""
+def cases_of(golden: Golden | None, signature: Signature, plan: BuildPlan, judge: Judge) -> dict[str, Any]:
+    """The golden cases that the artifact takes, and by what each of their outputs is judged, for kit.json."""
     if golden is None:
         return {"cases": [], "left_out": 0}
     usual, cases, left_out = usual_sizes(golden), [], 0
