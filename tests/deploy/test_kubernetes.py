@@ -20,7 +20,7 @@ from deploy.repositories import engine_bundle
 
 from lat_export import native
 from lat_export.cli.program import cli
-from lat_export.deploy import DEPLOYMENT_FILE, Cluster, Serving, deploy, docker_image, host_needs
+from lat_export.deploy import DEPLOYMENT_FILE, Serving, deploy, docker_image, host_needs
 from lat_export.deploy.docker_image import demand_image
 from lat_export.deploy.kubernetes import as_yaml, object_name
 from lat_export.deploy.pod_resources import MIB
@@ -37,8 +37,7 @@ FILES = ["deployment.yaml", "service.yaml", "horizontalpodautoscaler.yaml", "pod
 
 
 def cluster(bundle: Path, out: Path, *, image: str = IMAGE, **options: Any) -> tuple[Path, Object]:
-    more = {name: options.pop(name) for name in ("base_image", "replicas") if name in options}
-    done = deploy(bundle, "kubernetes", Serving(out, cluster=Cluster(image, **more), **options))
+    done = deploy(bundle, "kubernetes", Serving(out, image=image, **options))
     return done.folder, done.manifest
 
 
@@ -449,10 +448,10 @@ def test_the_command(exported: Export, tmp_path: Path) -> None:
     words = command[3:]
     cli.main([*words, "--image", IMAGE, "--force"], standalone_mode=False)
     assert objects(out)["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
-    wrong = [(["--replicas", "3"], "range of pods"), (["--replicas", "2:3"], "--replicas goes with --image")]
+    wrong = [(["--replicas", "3"], "range of pods"), (["--replicas", "2:3"], "--image REGISTRY/NAME:TAG")]
     for options, said in wrong:
         with pytest.raises(InputError, match=said):
             cli.main([*words, *options, "--force"], standalone_mode=False)
     words[words.index("kubernetes")] = "triton"
-    with pytest.raises(InputError, match="--image is for --format kubernetes"):
+    with pytest.raises(InputError, match="--format triton takes no --image"):
         cli.main([*words, "--image", IMAGE, "--force"], standalone_mode=False)

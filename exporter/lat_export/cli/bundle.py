@@ -14,7 +14,6 @@ from lat_export.errors import InputError
 
 # Written out so that --help loads nothing; a test compares them with the tables.
 FORMAT_NAMES = ("edge", "kubernetes", "triton")
-CLUSTER_FORMATS = ("kubernetes",)
 BACKEND_NAMES = ("onnxruntime", "tensorrt", "python")
 DEVICE_NAMES = ("cpu", "gpu")
 
@@ -27,17 +26,6 @@ def _parse_replicas(text: str) -> tuple[int, int]:
 
 
 REPLICAS = ParsedType("MIN:MAX", _parse_replicas, tuple)
-
-
-def _demand_cluster(form: str, image: str | None, options: dict[str, object]) -> None:
-    """Options of clusters are for formats that write manifests, and name the image."""
-    asked = [name for name, value in options.items() if value is not None]
-    if asked and form not in CLUSTER_FORMATS:
-        raise InputError(
-            f"{asked[0]} is for --format {', '.join(CLUSTER_FORMATS)}", got=f"--format {form} {' '.join(asked)}"
-        )
-    if asked and image is None:
-        raise InputError(f"{asked[0]} goes with --image", got=" ".join(asked), expected="--image REGISTRY/NAME:TAG")
 
 
 @click.command()
@@ -70,17 +58,7 @@ def _demand_cluster(form: str, image: str | None, options: dict[str, object]) ->
 @click.option("--onnxruntime", type=FOLDER, help="edge: unpacked release of onnxruntime.  [default: that of PyPI]")
 @click.option("--force", is_flag=True, help="Replace an existing deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print the deployment's manifest as JSON.")
-def bundle(
-    bundle: Path,
-    form: str,
-    image: str | None,
-    base_image: str | None,
-    replicas: tuple[int, int] | None,
-    no_text: bool,
-    force: bool,
-    as_json: bool,
-    **arguments: Any,
-) -> None:
+def bundle(bundle: Path, form: str, no_text: bool, force: bool, as_json: bool, **arguments: Any) -> None:
     """Make of BUNDLE what a server takes.
 
     triton: a model repository for NVIDIA Triton Inference Server, with a model that takes text before the one that
@@ -98,11 +76,9 @@ def bundle(
     lat-export bundle ./bundle --format edge --out ./device
     lat-export bundle ./bundle --format edge --platform aarch64 --out ./jetson
     """
-    from lat_export.deploy import Cluster, Serving, deploy
+    from lat_export.deploy import Serving, deploy
 
-    _demand_cluster(form, image, {"--image": image, "--base-image": base_image, "--replicas": replicas})
-    cluster = None if image is None else Cluster(image, base_image, replicas or Cluster.replicas)
-    done = deploy(bundle, form, Serving(text=not no_text, cluster=cluster, tell=tell, **arguments), force=force)
+    done = deploy(bundle, form, Serving(text=not no_text, tell=tell, **arguments), force=force)
     if as_json:
         print_json(done.manifest)
     else:

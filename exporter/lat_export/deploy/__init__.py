@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lat_export import __version__
-from lat_export.deploy.contract import BACKENDS, DEVICES, Cluster, Deployment, Format, Serving, Written
+from lat_export.deploy.contract import BACKENDS, DEVICES, Deployment, Format, Serving, Written
 from lat_export.digest import file_sha256
 from lat_export.errors import InputError
 from lat_export.registry import discover
@@ -42,6 +42,7 @@ def deploy(source: Path, format_name: str, serving: Serving, *, force: bool = Fa
         LatExportError: of what is wrong; nothing is left at `serving.out`.
     """
     form = format_named(format_name)
+    form.demand_taken(serving)
     bundle = read_bundle(source)
     with staged(serving.out, replaceable=is_deployment, force=force) as staging:
         written = form.write(bundle, staging.folder, serving)
@@ -80,7 +81,6 @@ __all__ = [
     "BACKENDS",
     "DEVICES",
     "FORMATS",
-    "Cluster",
     "Deployment",
     "Format",
     "Serving",

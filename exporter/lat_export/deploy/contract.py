@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from lat_export.errors import InputError
 from lat_export.stages.bundle import Bundle
 
 BACKENDS = ("onnxruntime", "tensorrt", "python")
@@ -15,23 +17,8 @@ DEVICES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """What a cluster runs.
-
-    Attributes:
-        image: the name that the serving image is pushed under, with a tag or a digest.
-        base_image: of Triton, what that image is made from; None for `docker_image.BASE`.
-        replicas: pods at least and at most.
-    """
-
-    image: str
-    base_image: str | None = None
-    replicas: tuple[int, int] = (2, 8)
-
-
-@dataclass(frozen=True)
 class Serving:
-    """How a model is to be served; None leaves the choice to the format.
+    """How a model is to be served; None leaves the choice to the format, and a format takes some only: `Format.takes`.
 
     Attributes:
         out: where the deployment will lie.
@@ -44,7 +31,9 @@ class Serving:
         served_at: where the server sees `out`.
         text: whether a model that takes text is put before the tensors.
         threads: of each copy, in onnxruntime; None for its own default, one for every core that it sees.
-        cluster: for formats that write manifests.
+        image: the name that the serving image is pushed under, with a tag or a digest.
+        base_image: what that image is made from.
+        replicas: pods at least and at most.
         platform: processor that it is for, as `uname -m` prints it.
         onnxruntime: unpacked release of onnxruntime whose library is taken.
         tell: takes a line of progress.
@@ -60,10 +49,18 @@ class Serving:
     served_at: str | None = None
     text: bool = True
     threads: int | None = None
-    cluster: Cluster | None = None
+    image: str | None = None
+    base_image: str | None = None
+    replicas: tuple[int, int] | None = None
     platform: str | None = None
     onnxruntime: Path | None = None
     tell: Callable[[str], None] = lambda _: None
+
+    @property
+    def given(self) -> set[str]:
+        """Fields that differ from what they are when nobody asks; `out` and `tell` are no choices."""
+        chosen = (one for one in fields(self) if one.name not in ("out", "tell"))
+        return {one.name for one in chosen if getattr(self, one.name) != one.default}
 
 
 @dataclass(frozen=True)
@@ -86,10 +83,28 @@ class Format(ABC):
     Attributes:
         name: as `--format` takes it.
         title: as people write it.
+        takes: fields of `Serving` that it reads.
+        why_not: of fields that somebody may look for here, what to do instead.
     """
 
     name: str
     title: str
+    takes: frozenset[str]
+    why_not: Mapping[str, str] = MappingProxyType({})
+
+    def demand_taken(self, serving: Serving) -> None:
+        """
+        Raises:
+            InputError: an option was given that this format would ignore.
+        """
+        surplus = sorted(serving.given - self.takes)
+        if surplus:
+            raise InputError(
+                f"--format {self.name} takes no {', '.join(map(flag, surplus))}",
+                got=", ".join(f"{flag(name)} {getattr(serving, name)}".removesuffix(" False") for name in surplus),
+                expected=", ".join(map(flag, sorted(self.takes))),
+                hint=next((self.why_not[name] for name in surplus if name in self.why_not), "leave it out"),
+            )
 
     @abstractmethod
     def write(self, bundle: Bundle, folder: Path, serving: Serving) -> Written:
@@ -99,6 +114,11 @@ class Format(ABC):
             InputError: the bundle or an option is not one that this format can serve.
             MissingError: a library that it needs is not here.
         """
+
+
+def flag(name: str) -> str:
+    """The option on the command line of a field of `Serving`."""
+    return "--no-text" if name == "text" else f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

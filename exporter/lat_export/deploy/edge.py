@@ -11,6 +11,7 @@ import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lat_export import __version__, native
@@ -41,7 +42,6 @@ LICENCES = "licenses/onnxruntime"
 # The name that the library itself asks the loader for.
 ONNXRUNTIME = "libonnxruntime.so.1"
 MASKS = ("<mask>", "[MASK]")
-OF_SERVERS = {"backend": "--backend", "max_batch": "--max-batch", "served_at": "--served-at", "name": "--name"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ class EdgeFormat(Format):
 
     name = "edge"
     title = "a device without Python"
+    takes = frozenset(("onnxruntime", "platform", "text"))
+    why_not = MappingProxyType(
+        {"device": "the runner runs on the CPU; engines for a Jetson: lat-export model MODEL --to trt --kit"}
+    )
 
     def write(self, bundle: Bundle, folder: Path, serving: Serving) -> Written:
         parts = _parts(bundle, serving)
@@ -99,16 +103,6 @@ class EdgeFormat(Format):
 
 
 def _parts(bundle: Bundle, serving: Serving) -> Parts:
-    surplus = [option for field, option in OF_SERVERS.items() if getattr(serving, field) is not None]
-    if surplus:
-        raise InputError("--format edge is no server", got=", ".join(surplus), hint="leave it out")
-    if serving.device == "gpu":
-        raise InputError(
-            "the edge runner runs on the CPU",
-            got="--device gpu",
-            expected="cpu",
-            hint="engines for a Jetson: lat-export model MODEL --to trt --kit",
-        )
     if bundle.manifest["precision"] == "bf16":
         raise InputError(
             "onnxruntime's CPU kernels take no bfloat16",

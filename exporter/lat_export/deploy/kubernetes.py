@@ -10,11 +10,11 @@ import json
 import platform
 import re
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lat_export.deploy.contract import Cluster, Format, Serving, Written
+from lat_export.deploy.contract import Format, Serving, Written
 from lat_export.deploy.docker_image import (
     BASE,
     DOCKERFILE,
@@ -44,10 +44,26 @@ PLACE = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
 # As Kubernetes calls what `uname -m` says.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 LONGEST_NAME = 50
+USUAL_REPLICAS = (2, 8)
 # Of a model whose runs could not be timed here.
 USUAL_QUEUE_US = 100_000
 # Below, waiting is what a burst of a few requests makes, and no reason for another pod.
 LEAST_QUEUE_US = 10_000
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster runs.
+
+    Attributes:
+        image: the name that the serving image is pushed under, with a tag or a digest.
+        base_image: of Triton, what that image is made from.
+        replicas: pods at least and at most.
+    """
+
+    image: str
+    base_image: str
+    replicas: tuple[int, int]
 
 
 class KubernetesFormat(Format):
@@ -55,6 +71,7 @@ class KubernetesFormat(Format):
 
     name = "kubernetes"
     title = "Kubernetes"
+    takes = TRITON.takes | {"image", "base_image", "replicas"}
 
     def write(self, bundle: Bundle, folder: Path, serving: Serving) -> Written:
         cluster = _cluster(serving)
@@ -98,20 +115,20 @@ class KubernetesFormat(Format):
 
 
 def _cluster(serving: Serving) -> Cluster:
-    if serving.cluster is None:
+    if serving.image is None:
         raise InputError(
             "a cluster has to be told where its image is",
             got="no --image",
             expected="--image REGISTRY/NAME:TAG",
             hint="the name that the image will be pushed under: the Dockerfile comes with the manifests",
         )
-    demand_image("--image", serving.cluster.image)
-    if serving.cluster.base_image is not None:
-        demand_image("--base-image", serving.cluster.base_image)
-    least, most = serving.cluster.replicas
+    demand_image("--image", serving.image)
+    if serving.base_image is not None:
+        demand_image("--base-image", serving.base_image)
+    least, most = serving.replicas or USUAL_REPLICAS
     if not 1 <= least <= most:
         raise InputError("not a range of pods", got=f"--replicas {least}:{most}", expected="MIN:MAX, 1 <= MIN <= MAX")
-    return serving.cluster
+    return Cluster(serving.image, serving.base_image or BASE, (least, most))
 
 
 def _served_at(serving: Serving) -> str:
@@ -171,7 +188,7 @@ def _image(tensors: Tensors, work: Workload, cluster: Cluster, *, with_text: boo
     signature = tensors.bundle.signature
     return ServingImage(
         title=f"{signature.family}, {signature.task}",
-        base=cluster.base_image or BASE,
+        base=cluster.base_image,
         packages=python_packages(tensors.backend, tensors.device, with_text=with_text),
         models=MODELS,
         served_at=tensors.served_at.removesuffix(f"/{tensors.name}/{VERSION}"),

@@ -73,6 +73,9 @@ class TritonFormat(Format):
 
     name = "triton"
     title = "NVIDIA Triton Inference Server"
+    takes = frozenset(
+        ("backend", "device", "instances", "max_batch", "name", "queue_delay_us", "served_at", "text", "threads")
+    )
 
     def write(self, bundle: Bundle, folder: Path, serving: Serving) -> Written:
         _, written = self.lay_out(bundle, folder, serving)
