@@ -253,7 +253,8 @@ def test_a_reload_loses_no_request(server: Server, repositories: Path, exported:
         running_too = [pool.submit(ask, lambda: client.infer("longformer", arrays)) for _ in range(2)]
         try:
             shutil.copytree(repositories / "longformer" / "1", repositories / "longformer" / "2")
-            client.opened.load_model("longformer")
+            load = f"http://{server.http}/v2/repository/models/longformer/load"
+            urllib.request.urlopen(urllib.request.Request(load, method="POST"), timeout=60)
             assert client.opened.is_model_ready("longformer", "2")
             # The version that the policy no longer names goes when its last request is answered.
             until = time.monotonic() + 20
