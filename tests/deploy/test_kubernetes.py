@@ -251,7 +251,7 @@ def test_a_pod_asks_for_what_the_model_was_seen_to_need(measuring: None, exporte
         copies = options.get("instances", 1)
         rows, parts = resources["rows"], resources["parts"]
         assert parts["copies of the model"] == copies * needs["loaded_bytes"]
-        assert parts[f"a run of {rows} rows in each"] == copies * rows * needs["row_bytes"]
+        assert parts[f"a run in each, rows: {rows}"] == copies * rows * needs["row_bytes"]
         assert parts["/dev/shm"] == resources["shared"]
         assert min(parts.values()) > 0
         probe = container_of(folder)["startupProbe"]
