@@ -17,7 +17,7 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test docs check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
+.PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -26,11 +26,6 @@ demo: $(READY) plugins
 
 test: $(READY) check plugins
 	$(BIN)/python -m pytest
-
-# The pages of docs/ as a site in build/site; a warning is an error.
-docs: $(READY)
-	$(BIN)/python docs/write_help.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Native ops, where there is what it takes to build them; everything else works without.
 plugins: $(READY)
@@ -78,6 +73,12 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: docs
+# The pages of docs/ as a site in build/site; a warning is an error.
+docs: $(READY)
+	$(BIN)/python docs/write_help.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 golden: $(READY)
 	for recipe in golden/*/recipe.json; do $(BIN)/lat-export golden make $$(dirname $$recipe) || exit 1; done
