@@ -248,8 +248,11 @@ def test_a_pod_asks_for_what_the_model_was_seen_to_need(measuring: None, exporte
         assert limits["memory"] == f"{resources['memory'] // MIB}Mi"
         assert sum(resources["parts"].values()) == resources["memory"]
         copies = options.get("instances", 1)
-        wanted = copies * (needs["loaded_bytes"] + resources["rows"] * needs["row_bytes"]) + resources["shared"]
-        assert resources["memory"] > wanted
+        rows, parts = resources["rows"], resources["parts"]
+        assert parts["copies of the model"] == copies * needs["loaded_bytes"]
+        assert parts[f"a run in each, rows: {rows}"] == copies * rows * needs["row_bytes"]
+        assert parts["/dev/shm"] == resources["shared"]
+        assert min(parts.values()) > 0
         probe = container_of(folder)["startupProbe"]
         assert probe["failureThreshold"] * probe["periodSeconds"] == resources["start_s"] >= 60
         seen[name] = manifest["resources"] | {"cpu": limits["cpu"]}

@@ -201,8 +201,8 @@ def _image(tensors: Tensors, work: Workload, cluster: Cluster, *, with_text: boo
 def _notes(tensors: Tensors, needs: HostNeeds, resources: PodResources, image: ServingImage) -> list[str]:
     notes = [
         "never run on a cluster, and the image never built: there is neither where this was written",
-        f"memory is for {resources.rows} rows of {needs.tokens} tokens in a run of each copy; a client that sends "
-        "more rows at once can end the server",
+        f"memory is for at most {resources.rows} of the longest rows, {needs.tokens} tokens, in a run of each copy; a "
+        "client that sends more at once can end the server",
     ]
     if needs.not_measured:
         notes.append(f"memory and times are an estimate, not measured here: {needs.not_measured}")

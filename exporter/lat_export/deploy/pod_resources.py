@@ -64,7 +64,7 @@ def pod_resources(tensors: Tensors, needs: HostNeeds, *, with_text: bool) -> Pod
         "tritonserver": SERVER_BYTES,
         **({"models that take text": texts * TEXT_BYTES} if texts else {}),
         "copies of the model": tensors.instances * needs.of(0),
-        f"a run of {rows} rows in each": tensors.instances * (needs.of(rows) - needs.of(0)),
+        f"a run in each, rows: {rows}": tensors.instances * (needs.of(rows) - needs.of(0)),
     }
     own = _rounded(math.ceil(HEADROOM * sum(parts.values())))
     runs = len(tensors.warmups) * sum({1, rows})  # a row, and a full batch: see triton_config
