@@ -134,6 +134,12 @@ def test_a_worker_that_cannot_read_says_so(cluster: str, job: Job) -> None:
     assert "the input changes while it is read" in str(raised.value)
 
 
+def test_more_workers_than_the_cluster_has_room_for(cluster: str, job: Job) -> None:
+    with pytest.raises(InputError, match="too few processors") as raised:
+        run_documents(replace(job, ray=cluster, workers=3))
+    assert "--workers 2 at most" in str(raised.value)
+
+
 def test_a_cluster_that_is_not_there(job: Job) -> None:
     pytest.importorskip("ray", reason="ray is not installed (extra [ray], 620 MB): make test-ray installs it")
     command = [sys.executable, "-m", "lat_export", "run", str(job.bundle), "--input", str(job.input)]

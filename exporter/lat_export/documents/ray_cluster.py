@@ -6,6 +6,7 @@ is replaced and its chunk answered again, whole; nothing of it was written befor
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -69,6 +70,8 @@ def answered_on_ray(job: Job, limits: Limits, chunks: list[Chunk]) -> Iterator[t
     if started:
         _connect(ray, str(job.ray))
     try:
+        # Its reports of every run, and of bars that are off; errors pass.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray_data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -76,9 +79,10 @@ def answered_on_ray(job: Job, limits: Limits, chunks: list[Chunk]) -> Iterator[t
             [asdict(chunk) for chunk in chunks], override_num_blocks=min(len(chunks), MOST_BLOCKS)
         )
         threads = job.threads or 1
-        workers = job.workers or max(1, min(int(ray.cluster_resources().get("CPU", 1)) // threads, len(chunks)))
+        workers = _workers(job, threads, int(ray.cluster_resources().get("CPU", 0)), len(chunks))
         sha256 = file_sha256(job.bundle / MANIFEST_FILE)
-        answered = rows.map(Worker, fn_constructor_args=(job, limits, sha256), concurrency=workers, num_cpus=threads)
+        pool = ray_data.ActorPoolStrategy(size=workers)
+        answered = rows.map(Worker, fn_constructor_args=(job, limits, sha256), compute=pool, num_cpus=threads)
         for found in answered.iter_rows():
             if found["error"]:
                 raise InputError("a worker of the cluster cannot answer", got=found["error"])
@@ -86,6 +90,21 @@ def answered_on_ray(job: Job, limits: Limits, chunks: list[Chunk]) -> Iterator[t
     finally:
         if started:
             ray.shutdown()
+
+
+def _workers(job: Job, threads: int, processors: int, chunks: int) -> int:
+    """
+    Raises:
+        InputError: more than the cluster has room for, which Ray would wait for without end.
+    """
+    most = processors // threads
+    if (job.workers or 1) > most:
+        raise InputError(
+            "the cluster has too few processors",
+            got=f"{processors}, for {job.workers or 1} workers of {threads} threads",
+            expected=f"--workers {most} at most" if most else f"--threads {processors} at most",
+        )
+    return job.workers or min(most, chunks)
 
 
 def _ray() -> tuple[Any, Any]:
