@@ -83,9 +83,10 @@ def bench(
     own model, `pytorch-compile` the same through torch.compile (only when named: it compiles for minutes), `onnx` the
     portable model in stock onnxruntime, `ort` onnxruntime with the native ops, `peer:NAME` a file given by --peer.
 
-    Of a bundle with an engine there are also, on the GPU, `engine`, `engine-graph`, the engine as a CUDA graph, and
-    transformers' own model in the engine's precision, `pytorch-gpu` and `pytorch-gpu-compile` (only when named). Their
-    seconds are the device's own, without the copies to it and from it, which are told apart.
+    \b
+    Of a bundle with an engine also, on the GPU, by its own clock, without copies:
+      `engine`, `engine-graph` (the same as a CUDA graph), and in its precision
+      `pytorch-gpu`, `pytorch-gpu-compile` (only when named).
 
     The floor is what the model's linear layers alone take at the rate of onnxruntime's matrix product, measured in the
     same rounds.

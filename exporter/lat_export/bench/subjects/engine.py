@@ -91,7 +91,7 @@ class EngineSubject(SubjectKind):
         if not lacks:
             return None
         what = f"{self.name} needs a GPU and {target.title}"
-        return MissingError(what, got="; ".join(lacks), hint="the same command on a machine with both")
+        return MissingError(what, got="; ".join(lacks), hint="lat-export doctor shows what a machine has")
 
     def arguments(self, given: Given, name: str, point: Point) -> dict[str, Any]:
         target = engine_target(given)
