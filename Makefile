@@ -17,7 +17,7 @@ LAT_COMMIT ?= $(shell git rev-parse HEAD 2> /dev/null)
 export LAT_COMMIT
 GPU_PYTEST := -m pytest -c /dev/null --rootdir tests/gpu --confcutdir tests/gpu -p no:cacheprovider -p gpu.runs -q tests/gpu
 
-.PHONY: demo test check format golden plugins sanitize clean gpu-library gpu-test gpu-bench
+.PHONY: demo test check format golden plugins sanitize sanitize-runner clean gpu-library gpu-test gpu-bench
 
 demo: $(READY) plugins
 	$(BIN)/lat-export doctor
@@ -45,6 +45,15 @@ sanitize:
 	  if command -v qemu-aarch64 > /dev/null; then ctest --test-dir build/aarch64 --output-on-failure; \
 	  else echo "compiled for aarch64 but not run: no qemu-aarch64 (apt install qemu-user)"; fi; \
 	else echo "aarch64 is not checked: no aarch64-linux-gnu-g++ (apt install g++-aarch64-linux-gnu)"; fi
+
+# The edge runner's C ABI under threads and bad calls, with AddressSanitizer (leaks too) and UndefinedBehaviorSanitizer.
+sanitize-runner: $(READY) plugins
+	$(BIN)/lat-export model golden/longformer/text-classification/checkpoint --to onnx --out build/runner-sanitize/bundle --force
+	$(BIN)/lat-export bundle build/runner-sanitize/bundle --format edge --out build/runner-sanitize/device --force
+	cmake -S runner -B build/runner-sanitize/build -G Ninja -DLAT_RUNNER_TESTS=ON -DLAT_SANITIZE=address,undefined
+	cmake --build build/runner-sanitize/build --target runner_test lat_edge
+	build/runner-sanitize/build/runner_test build/runner-sanitize/device
+	build/runner-sanitize/build/lat_edge --folder build/runner-sanitize/device --check
 
 gpu-library:
 	cmake -S plugins -B build/cuda -G Ninja -DLAT_WITHOUT_ORT=ON -DLAT_FETCH_HEADERS=OFF "-DLAT_CUDA_ARCHS=$(CUDA_ARCHS)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,11 +55,15 @@ def build_runner(processor: str, tell: Callable[[str], None]) -> RunnerBuild:
     if headers:
         options.append(f"-DONNXRUNTIME_INCLUDE_DIR={headers}")
     sources = ["-S", str(RUNNER_SOURCES), "-B", str(folder), "-G", "Ninja", "--compile-no-warning-as-error"]
-    for command, step in (
-        (["cmake", *sources, *options], "configure"),
-        (["cmake", "--build", str(folder), "--target", "lat_runner", PROGRAM], "compile"),
-    ):
-        run_step(command, step, tell, "the edge runner", "runner")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two bundles at once would build in one folder.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command, step in (
+            (["cmake", *sources, *options], "configure"),
+            (["cmake", "--build", str(folder), "--target", "lat_runner", PROGRAM], "compile"),
+        ):
+            run_step(command, step, tell, "the edge runner", "runner")
     return RunnerBuild(folder / LIBRARY, folder / PROGRAM, folder / C_API)
 
 
