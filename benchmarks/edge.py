@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "edge.json"
 GOLDEN = ROOT / "golden" / "longformer" / "text-classification" / "checkpoint"
 TEXT = "The keeper of the northern tower kept the light through the storm, until the evening came."
-# Runs of each process, by tokens; over three rounds at least 100, which a p99 needs.
-RUNS = {"full-size": {128: 34, 512: 5}, "golden": {128: 100}}
+# Runs of each process, by tokens. A p99 needs 100 over all rounds, which the full-size model does not get.
+RUNS = {"full-size": {128: 10}, "golden": {128: 100}}
 ROUNDS = 3
 SECONDS_BETWEEN_LOOKS = 0.005
 BINARIES = ("lat_edge", "lib/liblat_runner.so", "lib/libonnxruntime.so.1", "lib/liblat_ort.so")

@@ -272,6 +272,37 @@ def test_only_the_abi_is_exported(classifier: Path) -> None:
     assert all(f" {name}(" in header or f" *{name}(" in header for name in names)
 
 
+def test_its_sources_are_all_that_a_build_needs(classifier: Path, tmp_path: Path) -> None:
+    """Configured with the network forbidden, and the file that includes onnxruntime's header compiled."""
+    offline = ["-DLAT_FETCH_HEADERS=OFF", "-DCMAKE_CXX_FLAGS=-fsyntax-only"]
+    configure = [
+        "cmake",
+        "-S",
+        classifier / "sources",
+        "-B",
+        tmp_path,
+        "-G",
+        "Ninja",
+        "-DLAT_RUNNER_TESTS=OFF",
+        *offline,
+    ]
+    subprocess.run([*configure, "-DCMAKE_CXX_COMPILER_WORKS=1"], check=True, capture_output=True)
+    subprocess.run(
+        ["ninja", "-C", tmp_path, "CMakeFiles/lat_runner.dir/session.cpp.o"], check=True, capture_output=True
+    )
+
+
+def test_the_sources_compile_for_aarch64(classifier: Path) -> None:
+    """The whole of it is built and run in an emulator by hand: docs/edge.md."""
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    if compiler is None:
+        pytest.skip("needs g++-aarch64-linux-gnu")
+    place = classifier / "sources"
+    folders = [f"-I{place / name}" for name in ("", "lat_run", "onnxruntime")]
+    sources = [place / name for name in ("session.cpp", "check_inputs.cpp")]
+    subprocess.run([compiler, "-std=c++17", "-Wall", "-Werror", "-fsyntax-only", *folders, *sources], check=True)
+
+
 def test_the_folder_is_listed_whole(classifier: Path) -> None:
     assert is_deployment(classifier)
     manifest = json.loads((classifier / "deployment.json").read_text())

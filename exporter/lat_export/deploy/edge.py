@@ -228,7 +228,7 @@ def _notes(parts: Parts, compared: bool) -> tuple[str, ...]:
     if parts.native_ops is None:
         build = "" if parts.here else f" --platform {parts.processor}"
         notes.append(
-            f"every lat node runs as its ONNX function body: no native ops are built for {parts.processor} "
+            f"every lat node runs as its ONNX function body: no native ops of this version for {parts.processor} "
             f"(lat-export plugins build{build})"
         )
     if isinstance(parts.tokenizer, str):
