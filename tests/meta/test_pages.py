@@ -18,7 +18,7 @@ from lat_export.cli.program import cli
 
 DOCS = ROOT / "docs"
 # Pages that need more than a folder have a test of their own, which says so here.
-OWN_TESTS = {"triton.md": "tests/deploy/test_triton_page.py", "edge.md": "tests/deploy/test_edge.py"}
+OWN_TESTS = {"triton.md": "tests/deploy/test_triton_page.py"}
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 WITH_CODE = [name for name in PAGES if name not in OWN_TESTS and blocks((DOCS / name).read_text())]
 
