@@ -23,6 +23,7 @@ demo: $(READY) plugins
 	$(BIN)/lat-export doctor
 	$(BIN)/lat-export model golden/longformer/question-answering/checkpoint --to trt --out $(DEMO)/longformer-qa --force
 	$(BIN)/lat-export inspect $(DEMO)/longformer-qa
+	$(BIN)/lat-export bench $(DEMO)/longformer-qa --tokens 256 --repeat 10 --no-profile
 
 test: $(READY) check plugins triton-server
 	$(BIN)/python -m pytest

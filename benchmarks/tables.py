@@ -1,7 +1,7 @@
-"""The README's tables of measured figures, made from benchmarks/results.
+"""The tables of measured figures, made from benchmarks/results.
 
 python benchmarks/tables.py            prints them
-python benchmarks/tables.py --write    puts them into README.md, between their marks
+python benchmarks/tables.py --write    puts them into README.md and docs/performance.md, between their marks
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 MODELS = {
     "longformer": "Longformer, window 512, no global",
     "longformer-one-global": "Longformer, window 512, one global",
@@ -38,6 +38,7 @@ MODEL_HEAD = (
     "against the floor",
     "above weights",
 )
+LONGEST_HEAD = tuple(word for word in MODEL_HEAD if word not in ("N", "of it attention"))
 OP_HEAD = ("op", "N", "native", "function body", "PyTorch reference", "native over its floor")
 
 
@@ -61,6 +62,14 @@ def model_rows() -> Iterator[tuple[str, ...]]:
             )
 
 
+def longest_rows() -> Iterator[tuple[str, ...]]:
+    """Of every model at the greatest length that was measured, without what the attention takes of it."""
+    rows = list(model_rows())
+    most = max(rows, key=lambda row: int(row[1]))[1]
+    kept = [place for place, word in enumerate(MODEL_HEAD) if word in LONGEST_HEAD]
+    yield from (tuple(row[place] for place in kept) for row in rows if row[1] == most)
+
+
 def op_rows() -> Iterator[tuple[str, ...]]:
     """Of every op and length: milliseconds of one call, and over its operations at the matrix product's rate."""
     for row in _json("native_ops")["rows"]:
@@ -81,8 +90,10 @@ class Table:
     files: tuple[str, ...]
 
 
+OF_MODELS = tuple(f"bench_{name}" for name in MODELS)
 TABLES = {
-    "full-size models": Table(MODEL_HEAD, model_rows, tuple(f"bench_{name}" for name in MODELS)),
+    "full-size models": Table(MODEL_HEAD, model_rows, OF_MODELS),
+    "full-size models at the longest": Table(LONGEST_HEAD, longest_rows, OF_MODELS),
     "ops": Table(OP_HEAD, op_rows, ("native_ops",)),
 }
 
@@ -97,9 +108,11 @@ def block(name: str) -> str:
 
 
 def with_tables(text: str) -> str:
-    """`text` with every table between its marks made anew."""
+    """`text` with every table that it has marks of made anew."""
     for name in TABLES:
         begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+        if begin not in text:
+            continue
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{block(name)}\n{end}{rest.split(end)[1]}"
     return text
@@ -141,7 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     if parser.parse_args().write:
-        README.write_text(with_tables(README.read_text()))
+        for page in PAGES:
+            page.write_text(with_tables(page.read_text()))
     else:
         for name in TABLES:
             print(block(name), "\n")
