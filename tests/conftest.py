@@ -16,7 +16,13 @@ from lat_export.environment import gpu_count
 from lat_export.pipeline import Exported, export
 from lat_export.types import ModelSpec
 
-pytest_plugins = ["dry_run.fixtures", "native.played_driver", "targets.kit_fixtures", "validation.planted_faults"]
+pytest_plugins = [
+    "dry_run.fixtures",
+    "native.played_driver",
+    "targets.kit_fixtures",
+    "targets.traced_once",
+    "validation.planted_faults",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "golden"

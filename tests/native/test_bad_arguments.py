@@ -13,10 +13,12 @@ import torch
 from native import c_abi
 from native.op_cases import CASES
 from native.test_longformer_kernels import session
+from ops.references import feeds
 from ops.single_op_model import single_op_model
-from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, feeds, global_inputs
+from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, global_inputs
 
 from lat_export.native import KERNELS_LIBRARY, Plugins
+from lat_export.ops import OPS
 
 ARCHS = "neon" if c_abi.archs() == ["neon"] else "scalar, avx2, avx512"
 NYSTROM, LSH, BERNOULLI, FULL = "NystromAttention", "LshCumulation", "BernoulliExpectation", "FullAttention"
@@ -150,7 +152,7 @@ def test_an_instruction_set_that_no_build_has(
 )
 def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], words: str, ort_library: Path) -> None:
     tensors, options = CASES[name].make(CASES[name].kinds[1], 17)
-    assert words in refused_by_onnxruntime(name, options, feeds(name, tensors) | change, ort_library)
+    assert words in refused_by_onnxruntime(name, options, feeds(OPS[name], tensors) | change, ort_library)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_wrong_shapes_in_onnxruntime(name: str, change: dict[str, np.ndarray], w
 )
 def test_wrong_attributes_in_onnxruntime(name: str, change: dict[str, Any], words: str, ort_library: Path) -> None:
     tensors, options = CASES[name].make(CASES[name].kinds[1], 17)
-    assert words in refused_by_onnxruntime(name, options | change, feeds(name, tensors), ort_library)
+    assert words in refused_by_onnxruntime(name, options | change, feeds(OPS[name], tensors), ort_library)
 
 
 @pytest.mark.parametrize("value", [1.0, "1", [1], [1.0]])

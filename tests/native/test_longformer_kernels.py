@@ -14,8 +14,9 @@ import pytest
 import torch
 from native import c_abi
 from ops.banded_inputs import LENGTHS, MASKS, activations, token_mask
+from ops.references import in_dtype
 from ops.single_op_model import single_op_model
-from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, global_inputs, in_dtype
+from ops.test_longformer_ops import BANDED, GLOBAL, attributes, banded_inputs, global_inputs
 
 from lat_export.ops import OPS
 
