@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ GOLDEN = ROOT / "golden"
 FAMILY_TASKS = sorted((path.parent.parent.name, path.parent.name) for path in GOLDEN.glob("*/*/golden.json"))
 
 
+# Polygraphy looks once, at its import, which of the two libraries it is for; which test imports it first is chance.
+os.environ.setdefault("POLYGRAPHY_USE_TENSORRT_RTX", "1")
 torch.set_num_threads(1)  # tiny models, and the tests have workers of their own
 
 

@@ -38,6 +38,8 @@ REQUESTS = {
 }
 NO_SERVER = triton_server.why_not()
 pytestmark = pytest.mark.skipif(NO_SERVER is not None, reason=str(NO_SERVER))
+# Whether requests meet in the queue is chance, on a machine whose processors are all busy more than elsewhere.
+TURNS = 10
 
 
 def client_of(server: Server, protocol: str) -> Client:
@@ -121,13 +123,17 @@ def test_eight_clients_with_mixed_lengths_are_joined_and_get_their_own_answers(
     requests = [tokens(signature, (16, 64, 128)[seed % 3], seed) for seed in range(48)]
     alone = [client.infer("longformer", inputs) for inputs in requests]
     before = client.batches("longformer")
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda inputs: client.infer("longformer", inputs), requests))
-    after = counted(client, "longformer", before.rows + len(requests))
-    assert after.runs - before.runs < len(requests), "no two requests shared a batch"
+    for turn in range(1, TURNS + 1):
+        with ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda inputs: client.infer("longformer", inputs), requests))
+        for one, other in zip(alone, together, strict=True):
+            assert_same(other, one)
+        after = counted(client, "longformer", before.rows + turn * len(requests))
+        if after.runs - before.runs < turn * len(requests):
+            break
+    else:
+        pytest.fail(f"no two of {TURNS * len(requests)} requests shared a batch")
     assert max(rows for rows, runs in after.of_rows.items() if runs > before.of_rows.get(rows, 0)) > 1
-    for one, other in zip(alone, together, strict=True):
-        assert_same(other, one)
 
 
 def counted(client: Client, model: str, rows: int) -> Batches:

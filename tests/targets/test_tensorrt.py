@@ -68,8 +68,9 @@ def test_opening_an_engine_without_a_gpu_names_the_lack(exported: Export) -> Non
 @no_gpu
 def test_engine_that_a_gpu_cannot_load_is_not_run(exported: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU that the engine was not built for: here the driver is missing, with the same kind of error."""
+    bundle = exported("text-classification", "trt-rtx").bundle  # first: other tests have the same one
     monkeypatch.setattr(tensorrt_run, "gpu_count", lambda: 1)
-    report = revalidate(exported("text-classification", "trt-rtx").bundle.folder)
+    report = revalidate(bundle.folder)
     assert report.subjects[2].verdict == NOT_RUN
     assert "built, not run: this machine cannot load the engine" in report.subjects[2].remark
 

@@ -106,8 +106,8 @@ def test_rtx_own_words_are_understood(case: str, tmp_path: Path) -> None:
 def test_missing_driver_is_told_where_an_engine_is_opened(
     exported: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle = exported("text-classification", "trt-rtx").bundle  # first: other tests have the same one
     monkeypatch.setattr(tensorrt_run, "gpu_count", lambda: 1)
-    bundle = exported("text-classification", "trt-rtx").bundle
     with (
         pytest.raises(MissingError, match="this machine cannot load the engine") as caught,
         tensorrt_run.open_engine(bundle.folder / "model.trt-rtx.engine", "tensorrt_rtx"),
