@@ -129,7 +129,7 @@ def test_eight_clients_with_mixed_lengths_are_joined_and_get_their_own_answers(
         for one, other in zip(alone, together, strict=True):
             assert_same(other, one)
         after = counted(client, "longformer", before.rows + turn * len(requests))
-        if after.runs - before.runs < turn * len(requests):
+        if after.runs - before.runs < after.rows - before.rows:
             break
     else:
         pytest.fail(f"no two of {TURNS * len(requests)} requests shared a batch")
@@ -137,11 +137,11 @@ def test_eight_clients_with_mixed_lengths_are_joined_and_get_their_own_answers(
 
 
 def counted(client: Client, model: str, rows: int) -> Batches:
-    """The server answers first and counts then."""
+    """The server answers first and counts then, so the last of the requests before these may count among them."""
     until = time.monotonic() + 10
     while (found := client.batches(model)).rows < rows and time.monotonic() < until:
         time.sleep(0.02)
-    assert found.rows == rows
+    assert found.rows >= rows
     return found
 
 
@@ -162,7 +162,8 @@ def test_a_model_whose_rows_are_coupled_is_not_joined(server: Server, exported: 
     before = client.batches("nystromformer")
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda inputs: client.infer("nystromformer", inputs), requests))
-    assert counted(client, "nystromformer", before.rows + len(requests)).runs - before.runs == len(requests)
+    after = counted(client, "nystromformer", before.rows + len(requests))
+    assert after.runs - before.runs == after.rows - before.rows
     for one, other in zip(alone, together, strict=True):
         assert_same(other, one)
 
