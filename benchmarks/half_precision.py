@@ -8,7 +8,9 @@ what it gives to the precision: what an engine stores is rounded, no more. The e
 an output of a case to PyTorch in float32; its worst and its median over all outputs, cases and tasks of a family are
 given, and how many are above the band of the precision. Programs:
 
-- as exported; and, of fp16, as onnxruntime by itself runs it, which takes out the roundings between its own ops;
+- as exported, with the parts in float32 that parity needs there;
+- every part in half precision; and, of fp16, as onnxruntime by itself runs it, which takes out the roundings between its
+  own ops;
 - for each line of the policy that keeps ops in float32: with those ops in half precision;
 - inside the bodies, which compute in float32: with each of their ops rounded, softmax and normalisation op by op;
 - weights rounded, and nothing else;
@@ -24,7 +26,7 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,9 @@ from lat_export.ops import StaticBounds
 from lat_export.ops.contract import OPSET_VERSION
 from lat_export.pipeline import export
 from lat_export.precision import ELEMENT_TYPES, FLOAT32, HALF, POLICY, Rule, convert
+from lat_export.stages.bundle import read_bundle
+from lat_export.stages.float32_parts import needed
+from lat_export.stages.graph import Graph
 from lat_export.stages.load import load
 from lat_export.stages.signature import picked, wanted_groups
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Subject
@@ -58,6 +63,8 @@ PRECISIONS = ("fp16", "bf16")
 BODY_OPS = {"CastLike", "Concat", "Expand", "GatherElements", "Pad", "Reshape", "ScatterElements", "Slice", "Softmax"}
 BODY_OPS |= {"Transpose", "Unsqueeze", "Where"}
 SAMPLED = "yoso, sampled"
+EVERY_PART, AS_EXPORTED, AS_RUN = "every part in half precision", "as exported", "as exported, as onnxruntime runs it"
+PYTORCH = "PyTorch in this precision"
 # No such op in ONNX.
 NOT_TO_BE_HAD = {("convolutions", "bf16")}
 # Ops of bodies that compute in float32, by what is said of them.
@@ -74,14 +81,14 @@ def rounded(program: ir.Model, precision: str) -> ir.Model:
     return program
 
 
-def as_exported(model: Path, precision: str) -> ir.Model:
+def every_part(model: Path, precision: str, kept: tuple[str, ...] = ()) -> ir.Model:
     program = bounded(model, StaticBounds())
-    convert(program, precision)
+    convert(program, precision, kept=kept)
     return rounded(program, precision)
 
 
 def without(rule: Rule) -> Callable[[Path, str], ir.Model]:
-    """As exported, but for one line of the policy: its ops in half precision."""
+    """Every part in half precision, and one line of the policy turned round: its ops, too."""
 
     def write(model: Path, precision: str) -> ir.Model:
         program = bounded(model, StaticBounds())
@@ -94,7 +101,7 @@ def without(rule: Rule) -> Callable[[Path, str], ir.Model]:
 
 
 def inside(ops: tuple[str, ...]) -> Callable[[Path, str], ir.Model]:
-    """As exported, but for the bodies of these ops: every number in them rounded."""
+    """Every part in half precision, and in the bodies of these ops every number rounded."""
 
     def write(model: Path, precision: str) -> ir.Model:
         program = bounded(model, StaticBounds())
@@ -211,7 +218,7 @@ def errors_of_pytorch(checkpoint: Path, golden: Golden, precision: str) -> list[
 
 def programs(ops: set[str], precision: str) -> Iterator[tuple[str, Callable[[Path, str], ir.Model]]]:
     """By name, those that say something of a model with these op types; `lat` ops without their domain."""
-    yield "as exported", as_exported
+    yield EVERY_PART, every_part
     yield "weights rounded, nothing else", weights_only
     for rule in POLICY:
         if (rule.name, precision) in NOT_TO_BE_HAD:
@@ -223,19 +230,34 @@ def programs(ops: set[str], precision: str) -> Iterator[tuple[str, Callable[[Pat
             yield f"{what} inside of the op in half precision", inside(names)
 
 
-def measure(bundle: Path, checkpoint: Path, precision: str, scratch: Path) -> dict[str, list[float]]:
+def parts_kept(bundle: Path, precision: str, scratch: Path) -> tuple[str, ...]:
+    """What `--keep-fp32 auto` finds."""
+    golden, graph = Golden(bundle), Graph(bundle / PORTABLE_MODEL, {})
+    ops = tuple(read_bundle(bundle).manifest["lat_nodes"])
+    return needed(graph, golden, Judge(precision=precision, ops=ops), scratch).parts
+
+
+def measure(
+    bundle: Path, checkpoint: Path, precision: str, kept: tuple[str, ...], scratch: Path
+) -> dict[str, list[float]]:
     model, golden = bundle / PORTABLE_MODEL, Golden(bundle)
     found = {}
     for name, write in programs({node.op_type for node in ir.load(model).graph}, precision):
         path = scratch / "program.onnx"
         save(write(model, precision), path)
         found[name] = errors_of(path, golden, precision)
+    found[AS_EXPORTED] = found[EVERY_PART]
+    if kept:
+        save(every_part(model, precision, kept), scratch / "kept.onnx")
+        found[AS_EXPORTED] = errors_of(scratch / "kept.onnx", golden, precision)
+    # What an export is judged by: onnxruntime runs bfloat16 with every value rounded, float16 with fewer.
+    found[AS_RUN] = found[AS_EXPORTED]
     if precision == "fp16":
         program = bounded(model, StaticBounds())
-        convert(program, precision)
+        convert(program, precision, kept=kept)
         save(program, scratch / "stock.onnx")
-        found["as exported, as onnxruntime runs it"] = errors_of(scratch / "stock.onnx", golden, precision)
-    found["PyTorch in this precision"] = errors_of_pytorch(checkpoint, golden, precision)
+        found[AS_RUN] = errors_of(scratch / "stock.onnx", golden, precision)
+    found[PYTORCH] = errors_of_pytorch(checkpoint, golden, precision)
     return found
 
 
@@ -294,15 +316,20 @@ def error_table(result: dict[str, Any]) -> list[str]:
 
 
 def task_table(result: dict[str, Any]) -> list[str]:
-    names = ("as exported, as onnxruntime runs it", "as exported", "PyTorch in this precision")
-    lines = ["| family | task | precision | band | onnxruntime | rounded | PyTorch |", "|---|---|---|---|---|---|---|"]
+    titles = ("family", "task", "precision", "band", "every part", "in fp32", "as exported", "onnxruntime", "PyTorch")
+    lines = [_row(titles), _row("---" for _ in titles)]
     for row in result["tasks"]:
-        # onnxruntime runs bfloat16 with every value rounded.
-        worst = [row["errors"].get(name, row["errors"]["as exported"])["worst"] for name in names]
-        cells = " | ".join(f"{value:.1e}" for value in worst)
-        precision = row["precision"]
-        lines.append(f"| {row['family']} | {row['task']} | {precision} | {RELATIVE_L2[precision]:.0e} | {cells} |")
+        every, exported, run, pytorch = (
+            f"{row['errors'][name]['worst']:.1e}" for name in (EVERY_PART, AS_EXPORTED, AS_RUN, PYTORCH)
+        )
+        kept = ", ".join(f"`{part}`" for part in row["kept"]) or "none"
+        band = f"{RELATIVE_L2[row['precision']]:.0e}"
+        lines.append(_row((row["family"], row["task"], row["precision"], band, every, kept, exported, run, pytorch)))
     return lines
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def kernel_table() -> list[str]:
@@ -360,12 +387,13 @@ def main() -> None:
             if not bundle.is_dir():
                 export(ModelSpec(str(checkpoint), "onnx", bundle))
             for precision in PRECISIONS:
-                found = measure(bundle, checkpoint, precision, scratch)
+                kept = parts_kept(bundle, precision, scratch)
+                found = measure(bundle, checkpoint, precision, kept, scratch)
                 for name, listed in found.items():
                     errors.setdefault((family, precision), {}).setdefault(name, []).extend(listed)
                 told = {name: figures(listed, RELATIVE_L2[precision]) for name, listed in found.items()}
-                by_task.append({"family": family, "task": task, "precision": precision, "errors": told})
-                print(family, task, precision, told["as exported"], flush=True)
+                by_task.append({"family": family, "task": task, "precision": precision, "kept": kept, "errors": told})
+                print(family, task, precision, kept, told[AS_EXPORTED], flush=True)
     rows = [
         {
             "family": family,

@@ -1,4 +1,4 @@
-"""The whole way, top to bottom: load, trace, graph, record, lower, build, validate, bundle."""
+"""The whole way, top to bottom: load, trace, graph, record, narrow, lower, build, validate, bundle."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lat_export.errors import ParityError
+from lat_export.precision import Kept
 from lat_export.remake import export_command
 from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
-from lat_export.stages.graph import build_graph
+from lat_export.stages.float32_parts import named, needed
+from lat_export.stages.graph import Graph, build_graph
 from lat_export.stages.kit import write_kit
 from lat_export.stages.load import load
 from lat_export.stages.lower import build_plan, case_profiles, lower, unused_options
-from lat_export.stages.overflow import check_overflow, near_overflow
+from lat_export.stages.narrow import narrow
+from lat_export.stages.overflow import KEEP_MORE, check_overflow, near_overflow
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
@@ -23,6 +27,7 @@ from lat_export.staging import staged
 from lat_export.targets import Target, available_target, kit_of
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge
+from lat_export.validation.golden import Golden
 from lat_export.validation.report import FAILED, Report
 
 Tell = Callable[[str], None]
@@ -54,30 +59,37 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         plan = build_plan(spec, checkpoint.signature, target)
         with _timed("trace", tell):
             traced = trace(loaded)
+        in_half = spec.precision != "fp32"
         with _timed("graph", tell):
-            graph = build_graph(loaded, traced, staging.folder, spec.precision)
+            graph = build_graph(loaded, traced, staging.scratch / "fp32" if in_half else staging.folder)
         del traced
+        judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
+        golden = None
         if spec.validate:
             with _timed("record", tell):
                 profiles = case_profiles(spec, plan)
                 golden = record(loaded, staging.folder, export_command(spec), profiles, precision=spec.precision)
             warnings.add(golden.note_on_reference())
+        del loaded  # from here on nothing needs PyTorch's copy of the weights
+        if in_half:
+            with _timed("narrow", tell):
+                kept = _kept(spec, graph, golden, judge, staging.scratch, tell)
+                graph = narrow(graph, staging.folder, spec.precision, kept)
+        if golden is not None:
             with _timed("overflow", tell):
                 graph = replace(graph, largest=check_overflow(graph, golden))
             warnings.add(near_overflow(graph.largest))
-        del loaded  # from here on nothing needs PyTorch's copy of the weights
         with _timed("lower", tell):
             lowered = lower(graph, target, plan, staging.scratch)
         with _timed("build", tell):
             built = build(lowered, target, staging.folder, checkpoint.signature)
         warnings.add(*built.warnings)
         report = None
-        judge = Judge(target=target.name, precision=spec.precision, ops=tuple(graph.lat_nodes))
-        if spec.validate:
+        if golden is not None:
             with _timed("validate", tell):
                 scratch = staging.scratch
                 report = validate(staging.folder, target, lowered.plan, built.forms, golden, scratch, judge, tell)
-            _demand_parity(report, spec.precision)
+            _demand_parity(report, spec)
         if target.is_kit:
             with _timed("kit", tell):
                 built = write_kit(
@@ -98,6 +110,13 @@ def _target(spec: ModelSpec, tell: Tell) -> Target:
     return target
 
 
+def _kept(spec: ModelSpec, graph: Graph, golden: Golden | None, judge: Judge, scratch: Path, tell: Tell) -> Kept:
+    """What stays in float32 besides what the policy says; without golden tensors nothing asks for it."""
+    if spec.keep_fp32 is not None or golden is None:
+        return named(graph, spec.keep_fp32 or ())
+    return needed(graph, golden, judge, scratch, lambda line: tell(f"notice: {line}"))
+
+
 # What may be done where a precision loses parity.
 FINER = {
     "fp16": "weights and products in 11 bits are too coarse for this checkpoint: export it in fp32",
@@ -105,17 +124,18 @@ FINER = {
 }
 
 
-def _demand_parity(report: Report, precision: str) -> None:
+def _demand_parity(report: Report, spec: ModelSpec) -> None:
+    way_out = KEEP_MORE if spec.keep_fp32 is not None else FINER.get(spec.precision, "")
     for subject, row in report.failures():
         raise ParityLostError(
-            subject.subject, row.case, row.output, row.relative_l2, row.tolerance, row.remark, report, precision
+            subject.subject, row.case, row.output, row.relative_l2, row.tolerance, row.remark, report, way_out
         )
     for subject in report.subjects:
         for node in subject.sampled:
             if node.verdict == FAILED:
                 place = f"{node.node}, on its own inputs"
                 raise ParityLostError(
-                    subject.subject, node.case, place, node.relative_l2, node.tolerance, "", report, precision
+                    subject.subject, node.case, place, node.relative_l2, node.tolerance, "", report, way_out
                 )
 
 
@@ -134,14 +154,14 @@ class ParityLostError(ParityError):
         tolerance: float,
         remark: str,
         report: Report,
-        precision: str = "fp32",
+        way_out: str = "",
     ) -> None:
         self.report = report
         super().__init__(
             f"{subject} does not compute what PyTorch computes",
             got=f"relative L2 {relative_l2:.1e} in {output}" + (f" ({remark})" if remark else ""),
             expected=f"at most {tolerance:.0e}",
-            hint="; ".join([*([FINER[precision]] if precision in FINER else []), NOTHING_WRITTEN]),
+            hint="; ".join(filter(None, (way_out, NOTHING_WRITTEN))),
             where={"stage": "validate", "case": case},
         )
 

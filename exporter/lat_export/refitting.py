@@ -15,6 +15,7 @@ from lat_export.scratch import scratch_folder
 from lat_export.stages.bundle import MANIFEST_FILE, Bundle, read_bundle
 from lat_export.stages.graph import build_graph
 from lat_export.stages.load import load
+from lat_export.stages.narrow import narrow_as_named
 from lat_export.stages.trace import trace
 from lat_export.targets import PORTABLE_MODEL, target_of
 from lat_export.targets.tensorrt_child import answer_of
@@ -67,8 +68,9 @@ def refit(
         tell("trace ...")
         traced = trace(loaded)
         tell("graph ...")
-        portable = build_graph(loaded, traced, scratch, bundle.manifest["precision"]).model
+        graph = build_graph(loaded, traced, scratch)
         del loaded, traced
+        portable = narrow_as_named(graph, scratch / "half", bundle.manifest["precision"], bundle.kept_in_fp32).model
         tell("compare ...")
         demand_same_graph(bundle.folder / PORTABLE_MODEL, portable, same_weights=not bundle.plan.options.refittable)
         lowered = target.lower(portable, scratch, bundle.plan)
@@ -135,6 +137,7 @@ def _spec(bundle: Bundle, checkpoint: str, out: Path, *, allow_pickle: bool) -> 
         outputs=tuple(name for name in OPTIONAL_OUTPUTS if name in groups),
         allow_pickle=allow_pickle,
         precision=manifest["precision"],
+        keep_fp32=bundle.kept_in_fp32 or None,
     )
 
 

@@ -31,7 +31,10 @@ def export_command(spec: ModelSpec) -> str:
     if spec.max_global is not None:
         words += ["--max-global", str(spec.max_global)]
     words += [word for name, value in spec.engine.given.items() for word in _engine_option(FLAGS[name], value)]
-    return command(*words, *_precision(spec), *_choices(spec), "--out", portable(spec.out), "--force")
+    words += _precision(spec)
+    if spec.keep_fp32 is not None:
+        words += ["--keep-fp32", ",".join(spec.keep_fp32) or "none"]
+    return command(*words, *_choices(spec), "--out", portable(spec.out), "--force")
 
 
 def golden_command(spec: ModelSpec, texts: Path | None, arrays: Iterable[Path], *, all_rows: bool) -> str:

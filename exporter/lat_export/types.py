@@ -99,6 +99,8 @@ class ModelSpec:
         kit: no engine is built here, but a folder that builds it on another machine.
         engine: how an engine is built.
         precision: of `PRECISIONS`; what stays in float32 in half precision is in `lat_export.precision.POLICY`.
+        keep_fp32: parts that stay in float32 besides, by names of `lat_export.precision.parts`; None for those that
+            parity needs.
     """
 
     model: str
@@ -119,10 +121,17 @@ class ModelSpec:
     kit: bool = False
     engine: EngineOptions = field(default_factory=EngineOptions)
     precision: str = "fp32"
+    keep_fp32: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError("unknown precision", got=self.precision, expected=", ".join(PRECISIONS))
+        if self.precision == "fp32" and self.keep_fp32 is not None:
+            raise InputError(
+                "in fp32 there is nothing to keep",
+                got=f"--keep-fp32 {','.join(self.keep_fp32) or 'none'}",
+                hint="it is for --precision fp16 and bf16",
+            )
 
 
 @dataclass(frozen=True)

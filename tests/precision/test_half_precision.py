@@ -135,12 +135,13 @@ def scaled(folder: Path, factor: float) -> Path:
 
 def test_an_overflow_is_told_with_its_node(tmp_path: Path) -> None:
     checkpoint = scaled(tmp_path, 6e4)
-    spec = ModelSpec(str(checkpoint), "onnx", tmp_path / "bundle", precision="fp16")
+    spec = ModelSpec(str(checkpoint), "onnx", tmp_path / "bundle", precision="fp16", keep_fp32=())
     with pytest.raises(ParityError, match="too large for fp16") as caught:
         export(spec)
     value, node = str(caught.value.got).split(" from ")
     assert float(value) > FLOAT16_OVERFLOW
     assert node == "layer.1.intermediate.dense/MatMul"
+    assert "--keep-fp32 auto" in str(caught.value.hint)
     assert "--precision bf16" in str(caught.value.hint)
     assert not (tmp_path / "bundle").exists()
     # It is so: with every stored value rounded, there are infinities; and bfloat16 has none of it.
@@ -152,6 +153,11 @@ def test_an_overflow_is_told_with_its_node(tmp_path: Path) -> None:
     with open_runner(tmp_path / "rounded.onnx", done.bundle.signature) as run:
         assert not np.isfinite(run(case.inputs)["logits"]).all()
     assert export(replace(spec, precision="bf16", out=tmp_path / "bf16")).report.verdict == PASSED
+    # And what overflows stays in float32 where the user leaves the choice.
+    done = export(replace(spec, keep_fp32=None, out=tmp_path / "auto"))
+    assert done.report.verdict == PASSED
+    assert "layer.1.feed_forward" in done.bundle.kept_in_fp32
+    assert done.bundle.manifest["kept_in_fp32"]["error_without"] is None  # infinite
 
 
 def test_values_near_the_bound_are_warned_of(tmp_path: Path) -> None:
@@ -183,6 +189,7 @@ def test_a_weight_that_float16_cannot_hold_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a weight is too large for fp16") as caught:
         export(ModelSpec(str(tmp_path / "checkpoint"), "onnx", tmp_path / "bundle", precision="fp16"))
     assert str(caught.value.got).startswith("1e+05 in ")
+    assert "--keep-fp32 layer.1.feed_forward" in str(caught.value.hint)
     assert "--precision bf16" in str(caught.value.hint)
     assert not (tmp_path / "bundle").exists()
 

@@ -59,11 +59,12 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
 def built(played: None, tmp_path: Path) -> Make:
     """`built(strip_weights=True)`: the engine of a bundle."""
 
-    def make(precision: str = "fp32", **options: Any) -> Path:
+    def make(precision: str = "fp32", keep_fp32: tuple[str, ...] | None = None, **options: Any) -> Path:
         sizes = {"sequence": Range(1, 8, 16), "batch": Range(1, 1, 2)}
         out = tmp_path / "bundle"
         engine = EngineOptions(**options)
-        export(ModelSpec(str(CHECKPOINT), "trt", out, engine=engine, precision=precision, validate=False, **sizes))
+        asked = {"precision": precision, "keep_fp32": keep_fp32, "validate": False}
+        export(ModelSpec(str(CHECKPOINT), "trt", out, engine=engine, **asked, **sizes))
         return out / "model.trt.engine"
 
     return make
@@ -147,7 +148,14 @@ def test_file_that_is_no_engine_is_refused(played: None, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "options", [{"strip_weights": True}, {"refittable": True}, {"strip_weights": True, "precision": "fp16"}], ids=str
+    "options",
+    [
+        {"strip_weights": True},
+        {"refittable": True},
+        {"strip_weights": True, "precision": "fp16"},
+        {"strip_weights": True, "precision": "bf16", "keep_fp32": ("layer.1", "head")},
+    ],
+    ids=str,
 )
 def test_the_same_checkpoint_fits_every_refittable_engine(options: dict[str, Any], built: Make, tmp_path: Path) -> None:
     engine, out = built(**options), tmp_path / "model.engine"

@@ -25,7 +25,7 @@ from lat_export.types import ModelSpec
 # What the stages up to the graph do not look at.
 LATER = {
     "target": "", "out": Path(), "batch": None, "choices": None, "sequence": None, "profiles": (), "max_global": None,
-    "force": False, "kit": False, "engine": EngineOptions(),
+    "force": False, "kit": False, "engine": EngineOptions(), "precision": "fp32", "keep_fp32": None,
 }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded: dict[str, Loaded] = {}
-        self._graphs: dict[tuple[int, str], Graph] = {}
+        self._graphs: dict[int, Graph] = {}
 
     def load(self, spec: ModelSpec) -> Loaded:
         if spec.validate:
@@ -48,16 +48,17 @@ class _Kept:
     def trace(self, loaded: Loaded) -> Traced | None:
         return None if any(one is loaded for one in self._loaded.values()) else trace(loaded)
 
-    def build_graph(self, loaded: Loaded, traced: Traced | None, folder: Path, precision: str = "fp32") -> Graph:
+    def build_graph(self, loaded: Loaded, traced: Traced | None, folder: Path) -> Graph:
         if traced is not None:
-            return build_graph(loaded, traced, folder, precision)
-        key = id(loaded), precision
+            return build_graph(loaded, traced, folder)
+        key = id(loaded)
         if key not in self._graphs:
-            graph = build_graph(loaded, trace(loaded), folder, precision)
+            graph = build_graph(loaded, trace(loaded), folder)
             kept = self._folder / str(len(self._graphs))
             kept.mkdir()
             self._graphs[key] = replace(graph, model=Path(shutil.copy(graph.model, kept)))
         graph = self._graphs[key]
+        folder.mkdir(exist_ok=True)
         return replace(graph, model=Path(shutil.copy(graph.model, folder / PORTABLE_MODEL)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lat_export.cli.engine_options import engine_options, taken_from
-from lat_export.cli.options import FOLDER, PRECISIONS, TARGET_NAMES, NamesType, RangeType, profile_type
+from lat_export.cli.options import FOLDER, PRECISIONS, TARGET_NAMES, NamesType, RangeType, parts_type, profile_type
 from lat_export.cli.output import print_json, show_report
 from lat_export.console import print_bundle, print_dry_run, print_report, tell
 from lat_export.errors import EXIT_CHECK_FAILED
@@ -44,6 +44,12 @@ from lat_export.types import OPTIONAL_INPUTS, OPTIONAL_OUTPUTS, SEMANTICS, Model
     default="fp32",
     show_default=True,
     help="Of weights and activations; what half precision would spoil stays fp32.",
+)
+@click.option(
+    "--keep-fp32",
+    type=parts_type(),
+    metavar="auto|none|PART,...",
+    help="Parts that stay fp32 in half precision, as layer.0 or head.  [default: auto, those that parity needs]",
 )
 @click.option("--inputs", type=NamesType(OPTIONAL_INPUTS), default=(), help="Optional inputs, separated by commas.")
 @click.option("--outputs", type=NamesType(OPTIONAL_OUTPUTS), default=(), help="hidden_states, attentions, or both.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lat_export.errors import InputError
 from lat_export.profiles import parse_profile
 from lat_export.types import PRECISIONS, Range
 
@@ -42,6 +43,20 @@ class ParsedType(click.ParamType):  # type: ignore[type-arg]
 def profile_type() -> ParsedType:
     """NAME=MIN:OPT:MAX, separated by commas."""
     return ParsedType("batch=MIN:OPT:MAX,seq=...", parse_profile, dict)
+
+
+def parts_type() -> ParsedType:
+    """`auto`, `none`, or names of parts, separated by commas."""
+    return ParsedType("auto|none|PART,...", _parse_parts, tuple)
+
+
+def _parse_parts(text: str) -> tuple[str, ...] | None:
+    names = tuple(part for part in (part.strip() for part in text.split(",")) if part)
+    if text.strip() == "auto":
+        return None
+    if not names:
+        raise InputError("no part is named", got=repr(text), expected="auto, none, or names as layer.0,head")
+    return () if names == ("none",) else names
 
 
 class NamesType(click.ParamType):  # type: ignore[type-arg]

@@ -40,6 +40,8 @@ def print_bundle(bundle: Bundle) -> None:
         ),
     )
     out(f"\nattention: {describe_forms(bundle.forms)}")
+    if bundle.kept_in_fp32:
+        out(f"in fp32 all the same: {', '.join(bundle.kept_in_fp32)}")
     if bundle.plan.sizes:
         ranges = describe_profiles(bundle.plan)
         bound = manifest["plan"]["max_global"]

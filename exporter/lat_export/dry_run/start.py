@@ -15,6 +15,7 @@ from lat_export.stages.bundle import MANIFEST_FILE, read_bundle
 from lat_export.stages.graph import build_graph
 from lat_export.stages.load import load
 from lat_export.stages.lower import DEFAULT_BATCH, DEFAULT_CHOICES, build_plan, profiles_for
+from lat_export.stages.narrow import narrow_as_named
 from lat_export.stages.trace import trace
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, target_named
 from lat_export.targets.tensorrt_target import TensorRTTarget
@@ -55,7 +56,9 @@ def _given(
     tell("trace ...")
     traced = trace(loaded)
     tell("graph ...")
-    graph = build_graph(loaded, traced, scratch, spec.precision)
+    graph = narrow_as_named(
+        build_graph(loaded, traced, scratch), scratch / "half", spec.precision, spec.keep_fp32 or ()
+    )
     given = given_model(spec.model, graph.model, signature)
     return given, build_plan(spec, signature, target), loaded.checkpoint.warnings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lat_export.precision.convert import ELEMENT_TYPES, convert, widen_outputs
+from lat_export.precision.parts import Kept, chosen, part_of, parts_of, weights_of_parts
 from lat_export.precision.policy import FLOAT32, HALF, MOVES, POLICY, Rule, rule_of
 
 __all__ = [
@@ -11,9 +12,13 @@ __all__ = [
     "HALF",
     "MOVES",
     "POLICY",
+    "Kept",
     "Rule",
+    "chosen",
     "convert",
-    "only_moves",
+    "part_of",
+    "parts_of",
     "rule_of",
+    "weights_of_parts",
     "widen_outputs",
 ]

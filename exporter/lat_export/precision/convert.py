@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
-from lat_export.precision.policy import HALF, POLICY, Rule, moves_a_weight, moves_an_activation, rule_of
+from lat_export.precision.parts import part_of
+from lat_export.precision.policy import POLICY, Rule, moves_a_weight, moves_an_activation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,9 @@ ELEMENT_TYPES = {"fp16": "FLOAT16", "bf16": "BFLOAT16"}
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895314e38}
 
 
-def convert(program: ir.Model, precision: str, policy: Iterable[Rule] = POLICY) -> dict[str, int]:
+def convert(
+    program: ir.Model, precision: str, policy: Iterable[Rule] = POLICY, kept: Collection[str] = ()
+) -> dict[str, int]:
     """Rewrite the main graph in place; function bodies hold for any element type and stay as they are.
 
     Inputs and outputs of the graph keep their types: whoever calls the model need not know its precision.
@@ -25,19 +28,20 @@ def convert(program: ir.Model, precision: str, policy: Iterable[Rule] = POLICY) 
     Args:
         precision: "fp32" changes nothing; "fp16" or "bf16".
         policy: what is computed in half precision; an op that no line names stays in float32.
+        kept: names of parts that stay in float32 all the same.
     Returns:
         How many nodes compute in each element type, and how many casts there are between the two.
     Raises:
         InputError: a weight is beyond what the precision can hold.
     """
-    return {} if precision == "fp32" else _Conversion(program, precision, tuple(policy)).run()
+    return {} if precision == "fp32" else _Conversion(program, precision, tuple(policy), frozenset(kept)).run()
 
 
 class _Conversion:
-    def __init__(self, program: ir.Model, precision: str, policy: tuple[Rule, ...]) -> None:
+    def __init__(self, program: ir.Model, precision: str, policy: tuple[Rule, ...], kept: frozenset[str]) -> None:
         import onnx_ir as ir
 
-        self._graph, self._precision, self._policy = program.graph, precision, policy
+        self._graph, self._precision, self._policy, self._kept = program.graph, precision, policy, kept
         self._low: ir.DataType = ir.DataType[ELEMENT_TYPES[precision]]
         self._float: ir.DataType = ir.DataType.FLOAT
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
@@ -77,13 +81,13 @@ class _Conversion:
         return self._low if self._is_half(node) else self._float
 
     def _is_half(self, node: ir.Node) -> bool:
-        rule = rule_of(node, self._policy)
-        return rule is not None and rule.computed_in == HALF
+        part = part_of(node, self._policy)
+        return part is not None and part not in self._kept
 
     def _as(self, value: ir.Value, wanted: ir.DataType, before: ir.Node) -> ir.Value:
         """`value` as `wanted`: weights are converted once, other values by a cast that all who want it share."""
         if value.const_value is not None and wanted == self._low:
-            return self._narrow_weight(value)
+            return self._narrow_weight(value, before)
         if (value, wanted) not in self._casts:
             self._casts[value, wanted] = self._cast(value, wanted, before)
         return self._casts[value, wanted]
@@ -99,13 +103,13 @@ class _Conversion:
         self._count["casts"] += 1
         return node.outputs[0]
 
-    def _narrow_weight(self, value: ir.Value) -> ir.Value:
+    def _narrow_weight(self, value: ir.Value, taker: ir.Node) -> ir.Value:
         """The one copy in half precision of a weight, whoever takes it."""
         import onnx_ir as ir
 
         if value not in self._weights:
             assert value.const_value is not None
-            tensor = ir.tensor(self._narrowed(value.const_value.numpy(), value.name), dtype=self._low)
+            tensor = ir.tensor(self._narrowed(value.const_value.numpy(), value.name, taker), dtype=self._low)
             name = f"{value.name}.{self._precision}"
             tensor.name = name
             narrow = ir.Value(name=name, shape=value.shape, type=ir.TensorType(self._low), const_value=tensor)
@@ -113,7 +117,7 @@ class _Conversion:
             self._weights[value] = narrow
         return self._weights[value]
 
-    def _narrowed(self, array: np.ndarray[Any, Any], name: str | None) -> np.ndarray[Any, Any]:
+    def _narrowed(self, array: np.ndarray[Any, Any], name: str | None, taker: ir.Node) -> np.ndarray[Any, Any]:
         import ml_dtypes
         import numpy as np
 
@@ -126,10 +130,16 @@ class _Conversion:
                 f"a weight is too large for {self._precision}",
                 got=f"{float(np.abs(array[beyond]).max()):.3g} in {name}",
                 expected=f"at most {LARGEST[self._precision]:.3g}",
-                hint="--precision bf16 has the range of float32" if self._precision == "fp16" else "--precision fp32",
+                hint=self._other_way(taker),
                 where={"stage": "graph"},
             )
         return narrow
+
+    def _other_way(self, taker: ir.Node) -> str:
+        part = part_of(taker, self._policy)
+        ways = [f"--keep-fp32 {part}"] if part else []
+        ways += ["--precision bf16 has the range of float32"] if self._precision == "fp16" else ["--precision fp32"]
+        return "; or ".join(ways)
 
 
 def widen_outputs(graph: ir.Graph, half: ir.DataType) -> int:

@@ -65,6 +65,12 @@ class Bundle:
         return BuildPlan(first, plan["max_global"], plan["graph_sha256"], tuple(more), options)
 
     @property
+    def kept_in_fp32(self) -> tuple[str, ...]:
+        """Parts of a model in half precision that are in float32 all the same."""
+        # Bundles of earlier builds have none.
+        return tuple((self.manifest.get("kept_in_fp32") or {"parts": ()})["parts"])
+
+    @property
     def forms(self) -> dict[str, str]:
         return dict(self.manifest["forms"])
 
@@ -92,6 +98,7 @@ def write_bundle(
         "kit": target.is_kit,
         "precision": graph.precision,
         "computed_in": graph.computed_in,
+        "kept_in_fp32": None if graph.kept is None else graph.kept.to_json(),
         "largest_values": [asdict(largest) for largest in graph.largest],
         "semantics": checkpoint.options.semantics,
         "options": asdict(checkpoint.options),

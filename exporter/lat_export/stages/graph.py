@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lat_export.errors import InternalError
 from lat_export.onnx_file import save
 from lat_export.ops import DOMAIN, DOMAIN_VERSION, OPS
-from lat_export.precision import convert
+from lat_export.precision import Kept
 from lat_export.stages.load import Loaded
 from lat_export.stages.signature import wanted_groups
 from lat_export.stages.trace import Traced
@@ -42,6 +42,7 @@ class Graph:
         lat_nodes: how many nodes of each `lat` op it has; one a layer.
         precision: of `PRECISIONS`.
         computed_in: in half precision, how many nodes compute in it and in "fp32", and how many "casts" lie between.
+        kept: in half precision, the parts that stay in float32 all the same.
         largest: of the values that are stored in float16, the largest on the golden cases, where they were looked at.
     """
 
@@ -49,15 +50,15 @@ class Graph:
     lat_nodes: dict[str, int]
     precision: str = "fp32"
     computed_in: dict[str, int] = field(default_factory=dict)
+    kept: Kept | None = None
     largest: tuple[LargestValue, ...] = ()
 
 
-def build_graph(loaded: Loaded, traced: Traced, folder: Path, precision: str = "fp32") -> Graph:
-    """Write the portable model into `folder`.
+def build_graph(loaded: Loaded, traced: Traced, folder: Path) -> Graph:
+    """Write the portable model in float32 into `folder`, which is made where it is not there.
 
     Raises:
         InternalError: a `lat` node is missing (an attention was not swapped), or the model breaks the ONNX standard.
-        InputError: a weight is beyond what `precision` can hold.
     """
     import onnx_ir
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
@@ -84,11 +85,10 @@ def build_graph(loaded: Loaded, traced: Traced, folder: Path, precision: str = "
         value.shape = onnx_ir.Shape(tensor.dims)
     # The exporter's stack traces hold paths of this machine and would make two exports differ.
     ClearMetadataAndDocStringPass()(program)
-    computed_in = convert(program, precision)
+    folder.mkdir(exist_ok=True)
     path = folder / PORTABLE_MODEL
-    save(program, path)
-    _check(path)
-    return Graph(path, found, precision, computed_in)
+    write_checked(program, path)
+    return Graph(path, found)
 
 
 def name_nodes(program: onnx_ir.Model) -> dict[str, int]:
@@ -119,9 +119,14 @@ def _module(node: onnx_ir.Node) -> str:
     return "model" if path.startswith("_") or not path else path  # torch's word for no module begins with "_"
 
 
-def _check(path: Path) -> None:
+def write_checked(program: onnx_ir.Model, path: Path) -> None:
+    """
+    Raises:
+        InternalError: the model breaks the ONNX standard.
+    """
     import onnx
 
+    save(program, path)
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # checker and shape inference raise different kinds

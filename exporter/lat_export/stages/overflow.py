@@ -14,6 +14,7 @@ from lat_export.validation.golden import Golden
 # Of the largest float16. Other inputs than the golden ones give other values: this near to it, it is told.
 NEAR = 0.25
 KEPT = 5
+KEEP_MORE = "--keep-fp32 auto finds the parts that have to stay in fp32"
 
 
 def check_overflow(graph: Graph, golden: Golden) -> tuple[LargestValue, ...]:
@@ -39,7 +40,7 @@ def check_overflow(graph: Graph, golden: Golden) -> tuple[LargestValue, ...]:
             f"{len(over)} activations are too large for fp16",
             got=f"{first.value:.4g} from {first.node}" if isfinite(first.value) else f"NaN or Inf from {first.node}",
             expected="at most 65504, the largest float16",
-            hint="--precision bf16 has the range of float32",
+            hint=f"{KEEP_MORE}; --precision bf16 has the range of float32",
             where={"stage": "overflow", "case": first.case},
         )
     return tuple(found[:KEPT])

@@ -104,9 +104,7 @@ def check_subject(
                     continue
                 digests[index] = _digest(outputs)
                 outputs = without_empty_globals(outputs, signature, signature.most_globals(golden.inputs))
-                found = [
-                    _row(golden, spec.name, outputs[spec.name], signature, judge, usual) for spec in signature.outputs
-                ]
+                found = judged(golden, outputs, signature, judge, usual)
                 rows += found
                 if all(isfinite(row.relative_l2) for row in found):
                     figures += _figures(golden, take_rows(outputs, golden.rows, signature), signature)
@@ -130,6 +128,18 @@ def check_subject(
 
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def judged(
+    golden: GoldenCase, outputs: Arrays, signature: Signature, judge: Judge, usual: dict[str, float]
+) -> list[Row]:
+    """A row for every output of a case.
+
+    Args:
+        outputs: in the shapes that PyTorch gives.
+        usual: from `usual_sizes` of all cases.
+    """
+    return [_row(golden, spec.name, outputs[spec.name], signature, judge, usual) for spec in signature.outputs]
 
 
 def within(golden: GoldenCase, signature: Signature, limits: BuiltFor) -> bool:
