@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from native import c_abi, cuda_on_host
@@ -16,8 +17,10 @@ from whole_run import folder_of_the_run, one_at_a_time
 
 from lat_export import native as native_ops
 from lat_export.environment import gpu_count
+from lat_export.onnxruntime_options import default_options
 from lat_export.pipeline import Exported, export
 from lat_export.stages.bundle import read_bundle
+from lat_export.targets import onnxruntime_session
 from lat_export.types import ModelSpec
 
 pytest_plugins = [
@@ -44,6 +47,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _waiting_threads_sleep() -> Iterator[None]:
+    """With tiny models onnxruntime's wait most of the time; spinning, they would take the other worker's core."""
+
+    def options() -> onnxruntime.SessionOptions:
+        made = default_options()
+        made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime_session, "default_options", options)
+        yield
 
 
 @pytest.fixture(scope="session")
