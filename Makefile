@@ -25,7 +25,9 @@ demo: $(READY) plugins
 	$(BIN)/lat-export inspect $(DEMO)/longformer-qa
 	$(BIN)/lat-export bench $(DEMO)/longformer-qa --tokens 256 --repeat 10 --no-profile
 
-test: $(READY) check plugins triton-server
+# Types are checked on one core and the server is fetched while the plugins are compiled. An error of one ends it all.
+test: $(READY)
+	+$(MAKE) --jobs=3 --output-sync=target check plugins triton-server
 	$(BIN)/python -m pytest
 
 # A real Triton Inference Server for its tests, in an environment of its own; where there is none, they say why.

@@ -9,8 +9,8 @@ an output of a case to PyTorch in float32; its worst and its median over all out
 given, and how many are above the band of the precision. Programs:
 
 - as exported, with the parts in float32 that parity needs there;
-- every part in half precision; and, of fp16, as onnxruntime by itself runs it, which takes out the roundings between its
-  own ops;
+- every part in half precision; and, of fp16, as onnxruntime by itself runs it, which takes out the roundings between
+  its own ops;
 - for each line of the policy that keeps ops in float32: with those ops in half precision;
 - inside the bodies, which compute in float32: with each of their ops rounded, softmax and normalisation op by op;
 - weights rounded, and nothing else;
@@ -40,9 +40,6 @@ from lat_export.ops import StaticBounds
 from lat_export.ops.contract import OPSET_VERSION
 from lat_export.pipeline import export
 from lat_export.precision import ELEMENT_TYPES, FLOAT32, HALF, POLICY, Rule, convert
-from lat_export.stages.bundle import read_bundle
-from lat_export.stages.float32_parts import needed
-from lat_export.stages.graph import Graph
 from lat_export.stages.load import load
 from lat_export.stages.signature import picked, wanted_groups
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Subject
@@ -230,11 +227,10 @@ def programs(ops: set[str], precision: str) -> Iterator[tuple[str, Callable[[Pat
             yield f"{what} inside of the op in half precision", inside(names)
 
 
-def parts_kept(bundle: Path, precision: str, scratch: Path) -> tuple[str, ...]:
-    """What `--keep-fp32 auto` finds."""
-    golden, graph = Golden(bundle), Graph(bundle / PORTABLE_MODEL, {})
-    ops = tuple(read_bundle(bundle).manifest["lat_nodes"])
-    return needed(graph, golden, Judge(precision=precision, ops=ops), scratch).parts
+def parts_kept(checkpoint: Path, precision: str, scratch: Path) -> tuple[str, ...]:
+    """What `--keep-fp32 auto` finds; of sampled attention it knows how far flipped codes move the outputs."""
+    spec = ModelSpec(str(checkpoint), "onnx", scratch / "kept", precision=precision, force=True)
+    return export(spec).bundle.kept_in_fp32
 
 
 def measure(
@@ -387,7 +383,7 @@ def main() -> None:
             if not bundle.is_dir():
                 export(ModelSpec(str(checkpoint), "onnx", bundle))
             for precision in PRECISIONS:
-                kept = parts_kept(bundle, precision, scratch)
+                kept = parts_kept(checkpoint, precision, scratch)
                 found = measure(bundle, checkpoint, precision, kept, scratch)
                 for name, listed in found.items():
                     errors.setdefault((family, precision), {}).setdefault(name, []).extend(listed)

@@ -1,27 +1,33 @@
-"""What many tests share: the golden checkpoints, and bundles exported from them once a session."""
+"""What many tests share: the golden checkpoints, and bundles exported from them once a run."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from native import c_abi, cuda_on_host
 from native.cuda_abi import Device
+from whole_run import folder_of_the_run, one_at_a_time
 
 from lat_export import native as native_ops
 from lat_export.environment import gpu_count
+from lat_export.onnxruntime_options import default_options
 from lat_export.pipeline import Exported, export
+from lat_export.stages.bundle import read_bundle
+from lat_export.targets import onnxruntime_session
 from lat_export.types import ModelSpec
 
 pytest_plugins = [
     "dry_run.fixtures",
     "native.played_driver",
     "targets.kit_fixtures",
-    "targets.traced_once",
+    "traced_once",
     "validation.planted_faults",
 ]
 
@@ -43,18 +49,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _waiting_threads_sleep() -> Iterator[None]:
+    """With tiny models onnxruntime's wait most of the time; spinning, they would take the other worker's core."""
+
+    def options() -> onnxruntime.SessionOptions:
+        made = default_options()
+        made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime_session, "default_options", options)
+        yield
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
-    """`exported(task, target, family, precision)`: a golden checkpoint, exported once a session."""
-    done: dict[tuple[str, ...], Exported] = {}
+    """`exported(task, target, family, precision)`: a golden checkpoint, exported once for all workers."""
+    done: dict[str, Exported] = {}
+    folder = folder_of_the_run(tmp_path_factory, "bundles")
 
     def get(task: str, target: str = "onnx", family: str = "longformer", precision: str = "fp32") -> Exported:
-        key = family, task, target, precision
-        if key not in done:
-            out = tmp_path_factory.mktemp("bundle") / "-".join(key)
-            checkpoint = GOLDEN / family / task / "checkpoint"
-            done[key] = export(ModelSpec(str(checkpoint), target, out, precision=precision))
-        return done[key]
+        name = "-".join((family, task, target, precision))
+        out, report = folder / name, folder / f"{name}.report"
+        if name not in done:
+            with one_at_a_time(folder / f"{name}.lock"):
+                if not report.is_file():
+                    spec = ModelSpec(str(GOLDEN / family / task / "checkpoint"), target, out, precision=precision)
+                    report.write_bytes(pickle.dumps(export(spec).report))
+            done[name] = Exported(read_bundle(out), pickle.loads(report.read_bytes()))
+        return done[name]
 
     return get
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import ROOT
+from forked import lat_export, started
 
 from lat_export import cli as cli_module
 from lat_export.divergence import FORMS
@@ -46,16 +47,12 @@ def run(*command: str | Path, **kwargs: object) -> subprocess.CompletedProcess[s
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **kwargs)  # type: ignore[call-overload, no-any-return]
 
 
-def lat_export(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "lat_export", *arguments)
-
-
 def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     times = []
     for _ in range(5):
-        started = time.perf_counter()
-        assert lat_export("--help").returncode == 0
-        times.append(time.perf_counter() - started)
+        begun = time.perf_counter()
+        assert started("--help").returncode == 0
+        times.append(time.perf_counter() - begun)
     assert min(times) < 0.3
     heavy = {"torch", "transformers", "onnx", "onnxruntime", "numpy", "rich"}
     code = f"import sys, lat_export.cli; print({heavy} & set(sys.modules))"
@@ -64,7 +61,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    done = lat_export(*command.split(), "--help")
+    done = started(*command.split(), "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage:")
 
@@ -84,7 +81,7 @@ def test_target_names_are_the_registry() -> None:
 
 def test_launcher_of_a_checkout_is_the_command(tmp_path: Path) -> None:
     done = run(sys.executable, ROOT / "cli.py", "--version", cwd=tmp_path)
-    assert done.stdout == lat_export("--version").stdout
+    assert done.stdout == started("--version").stdout
     assert done.returncode == 0
 
 
@@ -143,7 +140,7 @@ def test_options_without_use_are_told(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_json_is_on_stdout_alone(checkpoint: Path, tmp_path: Path) -> None:
-    done = lat_export("model", checkpoint, "--to", "onnx", "--out", tmp_path / "out", "--json")
+    done = started("model", checkpoint, "--to", "onnx", "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)
     assert data["manifest"]["target"] == "onnx"
@@ -194,7 +191,7 @@ def test_sha256sum_checks_the_manifest(exported: Export) -> None:
 
 def test_inspect_of_a_bundle_and_of_a_file(exported: Export) -> None:
     folder = exported("question-answering", "trt-rtx").bundle.folder
-    text = lat_export("inspect", folder).stdout
+    text = started("inspect", folder).stdout
     for words in (
         "lat::BandedWindowAttention",
         "dynamic axes: batch, sequence",
@@ -208,7 +205,7 @@ def test_inspect_of_a_bundle_and_of_a_file(exported: Export) -> None:
 
 
 def test_doctor_names_what_is_missing_and_how_to_get_it() -> None:
-    done = lat_export("doctor", "--json")
+    done = started("doctor", "--json")
     assert done.returncode == 0
     findings = {row["part"]: row for row in json.loads(done.stdout)}
     assert findings["torch"]["state"] != "missing"

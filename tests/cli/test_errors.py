@@ -1,4 +1,5 @@
-"""Bad input: what the user reads, and the exit code. Each runs the command as a user does, in a process of its own."""
+"""Bad input: what the user reads, and the exit code. Each runs the command in a process of its own; one of each exit
+code, and those that hang on how Python starts, from the start on as a user does."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,23 +14,20 @@ import onnx_ir as ir
 import pytest
 import torch
 from conftest import GOLDEN
+from forked import lat_export, started
 from safetensors.torch import load_file
 
 from lat_export.digest import file_sha256
 from lat_export.pipeline import Exported
 
 Export = Callable[..., Exported]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 FILL_MASK = GOLDEN / "longformer" / "fill-mask" / "checkpoint"
 
 
-def lat_export(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lat_export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
-
-
-def fails(out: Path, *arguments: str | Path, code: int = 2, **environment: str) -> str:
+def fails(out: Path, *arguments: str | Path, code: int = 2, run: Run = lat_export, **environment: str) -> str:
     """Run `model`; the error as the user reads it. Nothing may be left where the bundle would have been."""
-    done = lat_export("model", *arguments, "--out", out, **environment)
+    done = run("model", *arguments, "--out", out, **environment)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -67,11 +64,11 @@ def test_config_that_is_no_json(copy: Path, out: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path, out: Path) -> None:
-    assert "no such checkpoint folder" in fails(out, tmp_path / "nowhere", "--to", "onnx")
+    assert "no such checkpoint folder" in fails(out, tmp_path / "nowhere", "--to", "onnx", run=started)
 
 
 def test_hub_id_offline(out: Path) -> None:
-    error = fails(out, "some-organisation/no-such-model", "--to", "onnx", HF_HUB_OFFLINE="1")
+    error = fails(out, "some-organisation/no-such-model", "--to", "onnx", run=started, HF_HUB_OFFLINE="1")
     assert "neither a folder nor a model that could be fetched from the hub" in error
     assert "hint: check the spelling; offline, give the path of a local folder" in error
 
@@ -221,7 +218,7 @@ def test_golden_make_deletes_nothing_foreign(tmp_path: Path) -> None:
     recipe = json.loads((GOLDEN / "longformer" / "recipe.json").read_text())
     recipe["tasks"] = {"fill-mask": {}}
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    assert lat_export("golden", "make", tmp_path).returncode == 2
+    assert started("golden", "make", tmp_path).returncode == 2
     assert (tmp_path / "fill-mask" / "thesis.txt").read_text() == "data"
 
 
@@ -264,7 +261,7 @@ def test_engine_library_missing(out: Path, tmp_path: Path) -> None:
     for module in ("tensorrt", "tensorrt_rtx"):
         (tmp_path / f"{module}.py").write_text("raise ImportError('hidden by a test')")
     for target in ("trt", "trt-rtx"):
-        error = fails(out, FILL_MASK, "--to", target, code=3, PYTHONPATH=str(tmp_path))
+        error = fails(out, FILL_MASK, "--to", target, code=3, run=started, PYTHONPATH=str(tmp_path))
         assert "is not installed, so no engine can be built" in error
         assert "pip install tensorrt-rtx-cu13" in error
 
@@ -315,7 +312,7 @@ def test_artifact_that_computes_something_else_gives_exit_code_1(exported: Expor
 def test_missing_file_is_found(exported: Export, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported("question-answering").bundle.folder, tmp_path / "copy"))
     (folder / "model.onnx").unlink()
-    done = lat_export("validate", folder)
+    done = started("validate", folder)
     assert done.returncode == 1
     assert "model.onnx is not what this bundle was written with" in done.stderr
 

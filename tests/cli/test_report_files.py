@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import lat_export
 
 from lat_export.console import MANY_ROWS, print_report
 from lat_export.errors import InputError
@@ -22,8 +22,7 @@ Export = Callable[..., Exported]
 
 
 def validate(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lat_export", "validate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return lat_export("validate", *arguments)
 
 
 def test_validate_writes_both_forms(exported: Export, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from dry_run.graphs import INT64, banded_model, plugin_folder, rows, tensor, write
+from forked import lat_export, started
 from onnx import helper, numpy_helper
 
 from lat_export.dry_run import DryRun, dry_run
@@ -33,11 +33,6 @@ SCHEMA = json.loads((ROOT / "exporter" / "lat_export" / "dry_run" / "dry_run.sch
 RTX_LACK = TARGETS["trt-rtx"].missing()
 needs_rtx = pytest.mark.skipif(RTX_LACK is not None, reason=f"TensorRT-RTX is missing: {RTX_LACK}")
 FAMILIES = ("longformer", "nystromformer", "yoso")
-
-
-def lat_export(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lat_export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 def checked(data: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +129,7 @@ def test_exit_codes_and_what_is_printed(tmp_path: Path) -> None:
     ):
         done = lat_export("model", tmp_path / "good.onnx", *wrong)
         assert (done.returncode, words in done.stderr, done.stdout) == (2, True, "")
-    no_out = lat_export("model", tmp_path / "good.onnx", "--to", "trt")
+    no_out = started("model", tmp_path / "good.onnx", "--to", "trt")
     assert (no_out.returncode, "Missing option '--out'" in no_out.stderr) == (2, True)
 
 

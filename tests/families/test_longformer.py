@@ -138,6 +138,7 @@ def test_swapped_module_leaves_the_model_as_it_was(checkpoint: Path) -> None:
     assert type(loaded.model.longformer) is kind
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_two_exports_give_the_same_bytes(checkpoint: Path, tmp_path: Path, exported: Export) -> None:
     again = export(ModelSpec(str(checkpoint), "onnx", tmp_path / "again", validate=False))
     first = exported("question-answering").bundle.manifest["files"]["model.onnx"]["sha256"]

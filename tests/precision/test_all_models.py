@@ -19,10 +19,10 @@ from conftest import FAMILY_TASKS, GOLDEN, ROOT
 from lat_export.onnx_file import save
 from lat_export.ops import OPS
 from lat_export.precision import FLOAT32, HALF, MOVES, POLICY, Rule, convert, rule_of
+from lat_export.stages import trace as tracing
 from lat_export.stages.float32_parts import MARGIN, needed
 from lat_export.stages.graph import Graph, build_graph
 from lat_export.stages.load import load
-from lat_export.stages.trace import trace
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import Golden
@@ -72,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Get:
             checkpoint = GOLDEN / family / task / "checkpoint"
             folder = tmp_path_factory.mktemp("whole")
             loaded = load(ModelSpec(str(checkpoint), "onnx", folder))
-            graph = build_graph(loaded, trace(loaded), folder)
+            graph = build_graph(loaded, tracing.trace(loaded), folder)  # of other tests, too
             done[family, task] = Whole(graph, Golden(GOLDEN / family / task))
         return done[family, task]
 

@@ -31,7 +31,6 @@ from lat_export.targets.trt_kit import RTX_ALONE
 from lat_export.targets.trt_options import NEEDS
 from lat_export.types import ModelSpec, Range
 
-pytestmark = pytest.mark.usefixtures("traced_once")
 CHECKPOINT = GOLDEN / "longformer" / "text-classification" / "checkpoint"
 RTX_LACK = TARGETS["trt-rtx"].missing()
 needs_rtx = pytest.mark.skipif(RTX_LACK is not None, reason=f"TensorRT-RTX is missing: {RTX_LACK}")

@@ -33,7 +33,6 @@ from lat_export.targets import TARGETS
 from lat_export.types import ModelSpec, Range
 
 PLAYED = ROOT / "tests" / "tensorrt_api" / "played"
-pytestmark = pytest.mark.usefixtures("traced_once")
 CHECKPOINT = GOLDEN / "yoso" / "text-classification" / "checkpoint"
 NEWEST = "11.4.0.106"
 RTX_LACK = TARGETS["trt-rtx"].missing()

@@ -6,12 +6,12 @@ import hashlib
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 from conftest import GOLDEN, ROOT
+from forked import lat_export
 from targets.kit_fixtures import KITS_MADE, Kit, facts_of
 
 from lat_export import native
@@ -187,12 +187,7 @@ def test_a_kit_can_be_replaced_and_is_never_half_there(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("target", ["onnx", "ort", "trt-rtx"])
 def test_kit_is_for_tensorrt_only(target: str, tmp_path: Path) -> None:
     checkpoint = GOLDEN / "longformer" / "text-classification" / "checkpoint"
-    done = subprocess.run(
-        [sys.executable, "-m", "lat_export", "model", checkpoint, "--to", target, "--kit", "--out", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = lat_export("model", checkpoint, "--to", target, "--kit", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "there is no build kit for" in done.stderr
     assert f"got: --to {target} --kit   expected: --to trt --kit" in done.stderr
@@ -223,8 +218,7 @@ def test_missing_tensorrt_names_the_kit_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_line_tells_what_comes_next(tmp_path: Path) -> None:
     checkpoint = GOLDEN / "longformer" / "text-classification" / "checkpoint"
     out = tmp_path / "kit"
-    command = [sys.executable, "-m", "lat_export", "model", checkpoint, "--to", "trt", "--kit", "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = lat_export("model", checkpoint, "--to", "trt", "--kit", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "notice: TensorRT is not installed" not in done.stderr
     assert f"copy {out} there and run its build.sh" in done.stderr

@@ -26,7 +26,6 @@ from lat_export.validation.check import within
 from lat_export.validation.golden import Golden
 from lat_export.validation.report import PASSED
 
-pytestmark = pytest.mark.usefixtures("traced_once")
 CHECKPOINT = GOLDEN / "longformer" / "text-classification" / "checkpoint"
 LANDMARKS = GOLDEN / "nystromformer" / "token-classification" / "checkpoint"
 SHORT, LONG = parse_profile("batch=1:2:3,seq=1:16:32"), parse_profile("batch=1:1:1,seq=100:128:200")

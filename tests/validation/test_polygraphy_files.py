@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from conftest import GOLDEN
@@ -37,9 +38,9 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
 
 
-def lat_export(*words: str | Path, code: int = 0) -> str:
+def lat_export(*words: str | Path, code: int = 0, run: Callable[..., Any] = forked.lat_export) -> str:
     """What the command printed, both streams."""
-    done = run(sys.executable, "-m", "lat_export", *words)
+    done = run(*words)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -87,7 +88,7 @@ def bundle(exported: Export) -> Path:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The golden of a small checkpoint as Polygraphy's files."""
     out = tmp_path_factory.mktemp("polygraphy") / "files"
-    printed = lat_export("golden", "to-polygraphy", LIKE, out)
+    printed = lat_export("golden", "to-polygraphy", LIKE, out, run=forked.started)
     assert printed.endswith(f"{CASES} cases in inputs.json and outputs.json\n")
     assert sorted(path.name for path in out.iterdir()) == ["inputs.json", "outputs.json"]
     return out
@@ -270,7 +271,9 @@ def test_folders_of_polygraphy_are_told_apart(files: Path, tmp_path: Path) -> No
     words = ("--load-inputs", tmp_path, "--load-outputs", files / "outputs.json", "--like", tmp_path / "nothing")
     assert "no golden tensors there" in lat_export("golden", "from-polygraphy", *words, "--out", tmp_path / "x", code=2)
     words = (*words[:4], "--like", LIKE)
-    assert "that end in .json" in lat_export("golden", "from-polygraphy", *words, "--out", tmp_path / "x", code=2)
+    assert "that end in .json" in lat_export(
+        "golden", "from-polygraphy", *words, "--out", tmp_path / "x", code=2, run=forked.started
+    )
 
 
 def test_golden_tensors_of_polygraphy_have_no_checkpoint(files: Path, tmp_path: Path) -> None:
