@@ -156,8 +156,10 @@ def test_an_overflow_is_told_with_its_node(tmp_path: Path) -> None:
     # And what overflows stays in float32 where the user leaves the choice.
     done = export(replace(spec, keep_fp32=None, out=tmp_path / "auto"))
     assert done.report.verdict == PASSED
-    assert "layer.1.feed_forward" in done.bundle.kept_in_fp32
-    assert done.bundle.manifest["kept_in_fp32"]["error_without"] is None  # infinite
+    assert done.bundle.kept_in_fp32 == ("layer.1.feed_forward",)
+    found = done.bundle.manifest["kept_in_fp32"]
+    assert found["error_without"] is None  # infinite
+    assert {part for part, error in found["alone"].items() if error is None} == {"layer.1.feed_forward"}
 
 
 def test_values_near_the_bound_are_warned_of(tmp_path: Path) -> None:
