@@ -36,6 +36,7 @@ class Terms:
 
     question: str = "--question"
     choices: str = "--choice"
+    text: str = "--text"
     hint_on_question: str = "--text is the document, --question what is asked of it"
     hint_on_choices: str = "give --choice once for every choice"
 
@@ -43,7 +44,7 @@ class Terms:
 def check_request(request: Request, task: str, terms: Terms = Terms()) -> None:
     """
     Raises:
-        InputError: the request lacks what its task needs, or has what it does not take.
+        InputError: the request lacks what its task needs, has what it does not take, or is no Unicode text.
     """
     if (task == "question-answering") != (request.question is not None):
         wanted = "needs" if task == "question-answering" else "takes no"
@@ -51,6 +52,22 @@ def check_request(request: Request, task: str, terms: Terms = Terms()) -> None:
     if (task == "multiple-choice") != bool(request.choices):
         wanted = "needs" if task == "multiple-choice" else "takes no"
         raise InputError(f"{task} {wanted} {terms.choices}", hint=terms.hint_on_choices)
+    _check_unicode(request.text, terms.text)
+    _check_unicode(request.question or "", terms.question)
+    for choice in request.choices:
+        _check_unicode(choice, terms.choices)
+
+
+def _check_unicode(text: str, what: str) -> None:
+    """A shell's bytes that are no UTF-8, and an escape in JSON, can be half a surrogate pair in Python."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} is no Unicode text",
+            got=f"half a surrogate pair at character {error.start}",
+            hint="give it in UTF-8; an escape of JSON has both halves, as \\ud83d\\ude00",
+        ) from error
 
 
 def encode(tokenizer: Tokenizer, request: Request, task: str) -> list[Encoding]:

@@ -9,7 +9,7 @@ from typing import Any
 from lat_export.errors import InputError, LatExportError
 from lat_export.text_inputs import Request, Terms, check_request
 
-TERMS = Terms('a field "question"', 'a field "choices"')
+TERMS = Terms('a field "question"', 'a field "choices"', text='the field "text"')
 MORE_FIELDS = {"question-answering": ("question",), "multiple-choice": ("choices",)}
 KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
@@ -87,12 +87,6 @@ def _choices(found: dict[str, Any]) -> tuple[str, ...]:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what} is no string", got=_kind(value))
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} is no Unicode text", got=f"half a surrogate pair at character {error.start}"
-        ) from error
     return value
 
 
