@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Encoding, Tokenizer
 
+# LongformerConfig.sep_token_id; the other families have no global tokens.
+DEFAULT_SEPARATOR = 2
+
 
 @dataclass(frozen=True)
 class Request:
@@ -86,7 +89,7 @@ def text_inputs(
 
     Args:
         rows: the encodings of every row of the batch: one, or one for every choice, of which all have as many.
-        separator: `sep_token_id` of config.json.
+        separator: as `separator_of` has it.
     Returns:
         (B, N) int64 by input name, for multiple-choice (B, C, N). That they fit the signature is not checked here.
     """
@@ -119,6 +122,12 @@ def padded_tokens(signature: Signature, encodings: Sequence[Encoding]) -> int:
 
 def _largest(signature: Signature, name: str) -> int:
     return next((spec.below - 1 for spec in signature.inputs if spec.name == name and spec.below), 0)
+
+
+def separator_of(config: dict[str, Any]) -> int | None:
+    """The id that ends the first of two texts, from config.json, which need not name what is transformers' default."""
+    separator: int | None = config.get("sep_token_id", DEFAULT_SEPARATOR)
+    return separator
 
 
 def default_globals(rule: str, ids: np.ndarray[Any, Any], separator: int | None) -> np.ndarray[Any, Any]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from transformers.models.longformer.modeling_longformer import _compute_global_a
 
 from lat_export.answers import Read, best_spans, entities, labels
 from lat_export.errors import InputError
-from lat_export.inference import Request, answer
+from lat_export.inference import Request, answer, front_of
 from lat_export.pipeline import Exported
 from lat_export.text_inputs import default_globals
 
@@ -101,6 +102,15 @@ def test_default_globals_are_those_of_transformers() -> None:
         assert (default_globals(rule, ids, 2) == wanted.numpy()).all()
     assert default_globals("first", ids, 2).tolist() == [[1] + [0] * 8] * 2
     assert not default_globals("none", ids, 2).any()
+
+
+def test_a_config_need_not_name_the_separator_that_transformers_takes_anyway(exported: Export) -> None:
+    front = front_of(exported("question-answering").bundle)
+    assert front.config["sep_token_id"] == transformers.LongformerConfig().sep_token_id
+    silent = replace(front, config={name: value for name, value in front.config.items() if name != "sep_token_id"})
+    wanted, found = (one.inputs([one.ask(Request(TEXT, "Who kept it?"))]) for one in (front, silent))
+    assert wanted["global_attention_mask"].any()
+    assert (found["global_attention_mask"] == wanted["global_attention_mask"]).all()
 
 
 # Six tokens over "Ann saw New York.", the first and last special.
