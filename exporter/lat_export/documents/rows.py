@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from lat_export.errors import InputError, LatExportError
@@ -64,6 +66,19 @@ def read_row(number: int, found: Any, fields: Fields) -> Row | BadRow:
     except LatExportError as error:
         return BadRow(number, reason_of(error))
     return Row(number, request, {name: found.get(name) for name in fields.kept})
+
+
+def json_cell(cell: Any) -> str:
+    """For `json.dumps`: a cell of a table of a kind that JSON does not have, as its text.
+
+    Raises:
+        InputError: bytes, which are no text.
+    """
+    if isinstance(cell, (date, time)):  # a datetime is a date
+        return cell.isoformat()
+    if isinstance(cell, (Decimal, timedelta)):
+        return str(cell)
+    raise InputError("a field that is kept is of a kind that JSON does not have", got=type(cell).__name__)
 
 
 def reason_of(error: LatExportError) -> str:
