@@ -15,12 +15,14 @@ import onnx_ir as ir
 import pytest
 import torch
 from conftest import GOLDEN
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lat_export.digest import file_sha256
 from lat_export.errors import InputError
 from lat_export.pipeline import Exported
 from lat_export.stages.bundle import read_bundle
+from lat_export.stages.load import load
+from lat_export.types import ModelSpec
 
 Export = Callable[..., Exported]
 FILL_MASK = GOLDEN / "longformer" / "fill-mask" / "checkpoint"
@@ -270,6 +272,16 @@ def test_engine_library_missing(out: Path, tmp_path: Path) -> None:
         error = fails(out, FILL_MASK, "--to", target, code=3, PYTHONPATH=str(tmp_path))
         assert "is not installed, so no engine can be built" in error
         assert "pip install tensorrt-rtx-cu13" in error
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(number: float, copy: Path, tmp_path: Path) -> None:
+    name = "longformer.encoder.layer.1.attention.self.query.weight"
+    weights = load_file(copy / "model.safetensors")
+    weights[name][0, 0] = number
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"NaN or Inf(.|\n)*{name}, one of 1"):
+        load(ModelSpec(str(copy), "onnx", tmp_path / "out"))
 
 
 def test_validate_of_what_is_no_bundle(tmp_path: Path) -> None:

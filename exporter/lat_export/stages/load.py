@@ -256,9 +256,22 @@ def _model(
             hint="take config.json and weights from one checkpoint",
             where=WHERE,
         )
+    _check_finite(model)
     for name in overrides:
         setattr(model.config, name, raw_config[name])
     return model.eval(), set(info["missing_keys"]), sorted(info["unexpected_keys"])
+
+
+def _check_finite(model: PreTrainedModel) -> None:
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise InputError(
+            "weights of the checkpoint are NaN or Inf",
+            got=f"{broken[0]}, one of {len(broken)}",
+            expected="finite numbers",
+            hint="take a checkpoint from before the training diverged, or save it again in float32",
+            where=WHERE,
+        )
 
 
 def _is_of_the_body(name: str) -> bool:
