@@ -148,9 +148,9 @@ void best_choice(const Read& read, JsonText& json) {
   json.close(']');
 }
 
-// Neighbours of one label, joined; O is left out.
+// Neighbours of one tag, joined; O is left out. A tag is a label without B- or I-, a name what follows its first dash.
 struct Entity {
-  std::string label;
+  std::string name, tag;
   Scores scores;
   std::size_t first, end;
 };
@@ -164,14 +164,16 @@ std::vector<Entity> entities_of(const Read& read) {
     const Scores scores = softmax(row(logits, place));
     const std::size_t index = best_of(scores);
     const std::string label = read.manifest.label(index);
-    const std::size_t dash = label.rfind('-');
-    const std::string name = dash == std::string::npos ? label : label.substr(dash + 1);
-    const bool begins = dash == 1 && label.front() == 'B';
-    if (!found.empty() && found.back().label == name && !begins) {
+    const std::string prefix = label.substr(0, 2);
+    const std::string tag = prefix == "B-" || prefix == "I-" ? label.substr(2) : label;
+    if (!found.empty() && found.back().tag == tag && prefix != "B-") {
       found.back().scores.push_back(scores[index]);
       found.back().end = encoding.offsets[place].second;
     } else {
-      found.push_back({name, {scores[index]}, encoding.offsets[place].first, encoding.offsets[place].second});
+      const std::size_t dash = label.find('-');
+      const bool has_name = dash != std::string::npos && dash + 1 < label.size();
+      const std::string name = has_name ? label.substr(dash + 1) : label;
+      found.push_back({name, tag, {scores[index]}, encoding.offsets[place].first, encoding.offsets[place].second});
     }
   }
   return found;
@@ -181,9 +183,9 @@ void entities(const Read& read, JsonText& json) {
   const Places places(read);
   json.key("entities").open('[');
   for (const Entity& one : entities_of(read)) {
-    if (one.label == "O" || one.first >= one.end) continue;
+    if (one.name == "O" || one.first >= one.end) continue;
     const double sum = std::accumulate(one.scores.begin(), one.scores.end(), 0.0);
-    json.open('{').key("label").text(one.label).key("score").number(sum / static_cast<double>(one.scores.size()));
+    json.open('{').key("label").text(one.name).key("score").number(sum / static_cast<double>(one.scores.size()));
     places.write(json, "text", one.first, one.end);
     places.write_ends(json, one.first, one.end);
     json.close('}');

@@ -118,13 +118,16 @@ def entities(read: Read) -> dict[str, Any]:
         if encoding.special_tokens_mask[place]:
             continue
         index = int(scores[place].argmax())
-        prefix, _, name = read.label(index).rpartition("-")
+        label = read.label(index)
+        tag = label[2:] if label.startswith(("B-", "I-")) else label
         previous = groups[-1] if groups else None
-        if previous and previous["label"] == name and prefix != "B":
+        if previous and previous["tag"] == tag and not label.startswith("B-"):
             previous["scores"].append(float(scores[place, index]))
             previous["end"] = end
         else:
-            groups.append({"label": name, "scores": [float(scores[place, index])], "start": start, "end": end})
+            name = label.partition("-")[2] or label
+            score = float(scores[place, index])
+            groups.append({"label": name, "tag": tag, "scores": [score], "start": start, "end": end})
     return {
         "entities": [
             {
@@ -146,6 +149,8 @@ def best_spans(read: Read) -> dict[str, Any]:
 
     encoding = read.encodings[0]
     document = np.array([sequence == 1 for sequence in encoding.sequence_ids])
+    if not document.any():
+        return {"answers": []}  # an empty document
     start, end = (
         softmax(np.where(document, read.outputs[name][0, : len(document)], -np.inf))
         for name in ("start_logits", "end_logits")

@@ -79,6 +79,8 @@ def validate_artifact(
             raise InputError("a bundle's tensors have the golden's names", got=f"--names {names}")
         report = revalidate(artifact, judge, golden, tell, runtime_cache)
         wanted = wanted and replace(wanted, precision=precision_of(artifact))
+    elif not artifact.exists():
+        raise InputError("no such bundle, engine or ONNX file", got=artifact)
     elif golden is None:
         raise InputError(
             "an engine or ONNX file by itself has no golden tensors",

@@ -107,8 +107,9 @@ def _is_of_ours(error: OSError, root: Path, out: Path) -> bool:
     """Whether an error is about what is written here, not about something that was read."""
     if error.filename is None:
         return error.errno in FULL_OR_LOCKED
-    path = Path(os.fsdecode(error.filename))
-    return path.is_relative_to(root) or path == out
+    # A copy names its source and its destination.
+    paths = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if name is not None]
+    return any(path.is_relative_to(root) or path == out for path in paths)
 
 
 def _check_free(out: Path, replaceable: Callable[[Path], bool], force: bool) -> None:

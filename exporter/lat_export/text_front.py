@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lat_export.answers import ANSWERS, Read
-from lat_export.text_inputs import Request, encode, text_inputs
+from lat_export.text_inputs import Request, encode, separator_of, text_inputs
 from lat_export.types import Signature
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TextFront:
 
     def inputs(self, rows: Sequence[Asked]) -> Arrays:
         """Of one batch; every row has as many encodings."""
-        return text_inputs(self.signature, [row.encodings for row in rows], self.config.get("sep_token_id"))
+        return text_inputs(self.signature, [row.encodings for row in rows], separator_of(self.config))
 
     def read(self, asked: Asked, outputs: Arrays, row: int = 0) -> dict[str, Any]:
         """

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Encoding, Tokenizer
 
+# LongformerConfig.sep_token_id; the other families have no global tokens.
+DEFAULT_SEPARATOR = 2
+
 
 @dataclass(frozen=True)
 class Request:
@@ -36,6 +39,7 @@ class Terms:
 
     question: str = "--question"
     choices: str = "--choice"
+    text: str = "--text"
     hint_on_question: str = "--text is the document, --question what is asked of it"
     hint_on_choices: str = "give --choice once for every choice"
 
@@ -43,7 +47,7 @@ class Terms:
 def check_request(request: Request, task: str, terms: Terms = Terms()) -> None:
     """
     Raises:
-        InputError: the request lacks what its task needs, or has what it does not take.
+        InputError: the request lacks what its task needs, has what it does not take, or is no Unicode text.
     """
     if (task == "question-answering") != (request.question is not None):
         wanted = "needs" if task == "question-answering" else "takes no"
@@ -51,6 +55,22 @@ def check_request(request: Request, task: str, terms: Terms = Terms()) -> None:
     if (task == "multiple-choice") != bool(request.choices):
         wanted = "needs" if task == "multiple-choice" else "takes no"
         raise InputError(f"{task} {wanted} {terms.choices}", hint=terms.hint_on_choices)
+    _check_unicode(request.text, terms.text)
+    _check_unicode(request.question or "", terms.question)
+    for choice in request.choices:
+        _check_unicode(choice, terms.choices)
+
+
+def _check_unicode(text: str, what: str) -> None:
+    """A shell's bytes that are no UTF-8, and an escape in JSON, can be half a surrogate pair in Python."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} is no Unicode text",
+            got=f"half a surrogate pair at character {error.start}",
+            hint="give it in UTF-8; an escape of JSON has both halves, as \\ud83d\\ude00",
+        ) from error
 
 
 def encode(tokenizer: Tokenizer, request: Request, task: str) -> list[Encoding]:
@@ -69,7 +89,7 @@ def text_inputs(
 
     Args:
         rows: the encodings of every row of the batch: one, or one for every choice, of which all have as many.
-        separator: `sep_token_id` of config.json.
+        separator: as `separator_of` has it.
     Returns:
         (B, N) int64 by input name, for multiple-choice (B, C, N). That they fit the signature is not checked here.
     """
@@ -102,6 +122,12 @@ def padded_tokens(signature: Signature, encodings: Sequence[Encoding]) -> int:
 
 def _largest(signature: Signature, name: str) -> int:
     return next((spec.below - 1 for spec in signature.inputs if spec.name == name and spec.below), 0)
+
+
+def separator_of(config: dict[str, Any]) -> int | None:
+    """The id that ends the first of two texts, from config.json, which need not name what is transformers' default."""
+    separator: int | None = config.get("sep_token_id", DEFAULT_SEPARATOR)
+    return separator
 
 
 def default_globals(rule: str, ids: np.ndarray[Any, Any], separator: int | None) -> np.ndarray[Any, Any]:

@@ -7,18 +7,24 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
 import torch
 from conftest import GOLDEN
 from forked import lat_export, started
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from lat_export.digest import file_sha256
+from lat_export.errors import InputError
 from lat_export.pipeline import Exported
+from lat_export.stages.bundle import read_bundle
+from lat_export.stages.load import load
+from lat_export.types import ModelSpec
 
 Export = Callable[..., Exported]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -266,6 +272,16 @@ def test_engine_library_missing(out: Path, tmp_path: Path) -> None:
         assert "pip install tensorrt-rtx-cu13" in error
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(number: float, copy: Path, tmp_path: Path) -> None:
+    name = "longformer.encoder.layer.1.attention.self.query.weight"
+    weights = load_file(copy / "model.safetensors")
+    weights[name][0, 0] = number
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"NaN or Inf(.|\n)*{name}, one of 1"):
+        load(ModelSpec(str(copy), "onnx", tmp_path / "out"))
+
+
 def test_validate_of_what_is_no_bundle(tmp_path: Path) -> None:
     done = lat_export("validate", tmp_path)
     assert done.returncode == 2
@@ -315,6 +331,41 @@ def test_missing_file_is_found(exported: Export, tmp_path: Path) -> None:
     done = started("validate", folder)
     assert done.returncode == 1
     assert "model.onnx is not what this bundle was written with" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda found: [found], "not of a form"),
+        (lambda found: {**found, "schema": 2}, "another schema"),
+        (lambda found: {"schema": 1}, "not of a form"),
+        (lambda found: {**found, "files": {"model.onnx": {}}}, "not of a form"),
+        (lambda found: {**found, "signature": {**found["signature"], "more": 1}}, "not of a form"),
+    ],
+)
+def test_a_manifest_of_another_version_is_told(
+    change: Callable[[Any], Any], words: str, exported: Export, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported("question-answering").bundle.folder, tmp_path / "copy"))
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))))
+    (folder / "manifest.json.sha256").write_text(f"{file_sha256(manifest)}  manifest.json\n")
+    with pytest.raises(InputError, match=words):
+        read_bundle(folder)
+
+
+def test_validate_of_what_is_not_there(tmp_path: Path) -> None:
+    done = lat_export("validate", tmp_path / "nothing")
+    assert (done.returncode, "no such bundle, engine or ONNX file" in done.stderr) == (2, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_stdout_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "lat_export", "doctor"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "what is printed cannot be written" in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_inspect_of_what_is_no_model(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,12 @@ import pytest
 import torch
 import transformers
 from conftest import GOLDEN
+from transformers import TokenClassificationPipeline
 from transformers.models.longformer.modeling_longformer import _compute_global_attention_mask
 
-from lat_export.answers import Read, entities, labels
+from lat_export.answers import Read, best_spans, entities, labels
 from lat_export.errors import InputError
-from lat_export.inference import Request, answer
+from lat_export.inference import Request, answer, front_of
 from lat_export.pipeline import Exported
 from lat_export.text_inputs import default_globals
 
@@ -101,11 +104,21 @@ def test_default_globals_are_those_of_transformers() -> None:
     assert not default_globals("none", ids, 2).any()
 
 
+def test_a_config_need_not_name_the_separator_that_transformers_takes_anyway(exported: Export) -> None:
+    front = front_of(exported("question-answering").bundle)
+    assert front.config["sep_token_id"] == transformers.LongformerConfig().sep_token_id
+    silent = replace(front, config={name: value for name, value in front.config.items() if name != "sep_token_id"})
+    wanted, found = (one.inputs([one.ask(Request(TEXT, "Who kept it?"))]) for one in (front, silent))
+    assert wanted["global_attention_mask"].any()
+    assert (found["global_attention_mask"] == wanted["global_attention_mask"]).all()
+
+
 # Six tokens over "Ann saw New York.", the first and last special.
 ENCODING = SimpleNamespace(
     ids=[0, 5, 6, 7, 8, 2],
     offsets=[(0, 0), (0, 3), (4, 7), (8, 11), (12, 16), (0, 0)],
     special_tokens_mask=[1, 0, 0, 0, 0, 1],
+    sequence_ids=[None, 0, 0, 0, 0, None],
 )
 
 
@@ -120,6 +133,41 @@ def test_neighbouring_tokens_of_one_label_are_one_entity() -> None:
         logits[place, index] = 5.0
     found = entities(read_of(logits, {"id2label": names}))["entities"]
     assert [(row["label"], row["text"]) for row in found] == [("PER", "Ann"), ("LOC", "New York")]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "names"),
+    [
+        (("B-geo-loc", "I-geo-loc", "I-fac-loc", "B-fac-loc"), ["geo-loc", "fac-loc", "fac-loc"]),
+        (("per-nam", "geo-nam", "geo-nam", "B-x"), ["nam", "nam", "x"]),
+        (("B", "I", "I", "O"), ["B", "I"]),
+        (("B-x", "L-x", "U-x", "I-x"), ["x", "x", "x", "x"]),
+    ],
+)
+def test_labels_with_further_dashes_are_joined_and_named_as_in_transformers(
+    predicted: tuple[str, ...], names: list[str]
+) -> None:
+    logits = np.eye(6, 4, k=-1) * 10
+    config = {"id2label": {str(index): label for index, label in enumerate(predicted)}}
+    found = entities(read_of(logits, config))["entities"]
+    assert [row["label"] for row in found] == names
+    rows = [
+        {"entity": label, "score": 1.0, "word": "", "start": start, "end": end}
+        for label, (start, end) in zip(predicted, ENCODING.offsets[1:], strict=False)
+    ]
+    pipeline = TokenClassificationPipeline.__new__(TokenClassificationPipeline)
+    pipeline.tokenizer = SimpleNamespace(convert_tokens_to_string="".join)
+    wanted = [row for row in pipeline.group_entities(rows) if row["entity_group"] != "O"]
+    assert [(row["start"], row["end"]) for row in found] == [(row["start"], row["end"]) for row in wanted]
+    assert names == [row["entity_group"] for row in wanted]
+
+
+def test_an_empty_document_has_no_answer() -> None:
+    logits = {name: np.zeros((1, 6), np.float32) for name in ("start_logits", "end_logits")}
+    read = Read("", (), 5, {}, None, [ENCODING], logits)  # type: ignore[arg-type, list-item]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert best_spans(read) == {"answers": []}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +198,9 @@ def test_one_logit_is_a_sigmoid() -> None:
         ("text-classification", Request(TEXT, "Why?"), "takes no --question"),
         ("multiple-choice", Request(TEXT), "needs --choice"),
         ("fill-mask", Request("Nothing is missing here."), "no mask to fill"),
+        ("text-classification", Request("caf\udce9"), "--text is no Unicode text"),
+        ("question-answering", Request(TEXT, "caf\udce9?"), "--question is no Unicode text"),
+        ("multiple-choice", Request(TEXT, choices=("tea", "caf\udce9")), "--choice is no Unicode text"),
     ],
 )
 def test_a_request_that_does_not_fit_is_named(task: str, request_: Request, words: str, exported: Export) -> None:

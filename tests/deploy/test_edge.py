@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from lat_export import native
 from lat_export.answers import ANSWERS
 from lat_export.deploy import is_deployment
 from lat_export.errors import InputError, MissingError
-from lat_export.inference import Request, answer
+from lat_export.inference import Request, answer, front_of, open_model
 from lat_export.pipeline import Exported, export
+from lat_export.stages.bundle import read_bundle
 from lat_export.types import ModelSpec
 
 TEXTS = (
@@ -134,6 +136,18 @@ def test_answers_are_those_of_lat_export_run(task: str, family: str, folder: Fol
     asked = [request for request in requests_of(task) if family == "longformer" or len(request.text) < 50]
     found = answers(folder(task, family), [as_line(request) for request in asked])
     assert_same(found, [answer(bundle(task, family), request) for request in asked])
+
+
+def test_labels_with_further_dashes_are_those_of_lat_export_run(folder: Folder, bundle: Folder, tmp_path: Path) -> None:
+    names = ["B-geo-loc", "I-geo-loc", "I-fac-loc", "geo-nam", "per-nam"]
+    opened = read_bundle(bundle("token-classification"))
+    front = replace(front_of(opened), config={"id2label": {str(index): name for index, name in enumerate(names)}})
+    copy = changed(folder("token-classification"), tmp_path / "copy", labels=names)
+    (found,) = answers(copy, [{"text": TEXTS[0]}])
+    with open_model(opened) as run:
+        wanted = front.answer(Request(TEXTS[0]), run)
+    assert {row["label"] for row in wanted["entities"]} == {"geo-loc", "fac-loc", "nam"}
+    assert_same(found, wanted)
 
 
 def test_ids_are_answered_without_words(folder: Folder) -> None:

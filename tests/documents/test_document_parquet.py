@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,37 @@ def test_cells_without_text_are_bad_rows(exported: Export, tmp_path: Path) -> No
     assert (summary.answered, summary.bad) == (2, 1)
     assert pq.read_table(job.output)["row"].to_pylist() == [1, 3]
     assert read_lines(job.bad_output) == [{"row": 2, "reason": '"text" is no string; got: null'}]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_dates_and_decimals_are_kept_as_text(suffix: str, exported: Export, tmp_path: Path) -> None:
+    cells = {
+        "day": (pa.date32(), date(2024, 2, 29), "2024-02-29"),
+        "at": (pa.timestamp("us"), datetime(2024, 2, 29, 13, 5), "2024-02-29T13:05:00"),
+        "price": (pa.decimal128(5, 2), Decimal("1.10"), "1.10"),
+        "days": (pa.list_(pa.date32()), [date(2024, 2, 29)], ["2024-02-29"]),
+    }
+    columns = {name: pa.array([cell], kind) for name, (kind, cell, _) in cells.items()}
+    pq.write_table(pa.table({"text": ["a"], **columns}), tmp_path / "in.parquet")
+    bundle = exported("text-classification").bundle.folder
+    job = Job(bundle, tmp_path / "in.parquet", tmp_path / f"out{suffix}", kept=tuple(cells))
+    assert run_documents(job).bad == 0
+    (found,) = read_lines(job.output) if suffix == ".jsonl" else pq.read_table(job.output).to_pylist()
+    wanted = {name: text for name, (_, _, text) in cells.items()}
+    if suffix == ".parquet":
+        wanted["days"] = json.dumps(wanted["days"])
+    assert {name: found[name] for name in cells} == wanted
+
+
+def test_bytes_are_not_kept(exported: Export, tmp_path: Path) -> None:
+    bundle = exported("text-classification").bundle.folder
+    table = pa.table({"text": ["a"], "image": [b"\xff"], "images": [[b"\xff"]]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(InputError, match='the column "image" cannot be kept'):
+        run_documents(Job(bundle, tmp_path / "in.parquet", tmp_path / "out.jsonl", kept=("image",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    nested = Job(bundle, tmp_path / "in.parquet", tmp_path / "out.jsonl", kept=("images",))
+    assert (run_documents(nested).bad, "JSON does not have; got: bytes" in nested.bad_output.read_text()) == (1, True)
 
 
 def test_chunks_of_a_table_are_read_in_any_order(tmp_path: Path) -> None:

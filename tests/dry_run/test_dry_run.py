@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from lat_export.dry_run import DryRun, dry_run
 from lat_export.dry_run.importers import TABLES, TYPES, importers
 from lat_export.dry_run.make_importers import of_document
+from lat_export.engine_options import EngineOptions
 from lat_export.targets import TARGETS
 from lat_export.types import ModelSpec, Range
 
@@ -131,6 +132,16 @@ def test_exit_codes_and_what_is_printed(tmp_path: Path) -> None:
         assert (done.returncode, words in done.stderr, done.stdout) == (2, True, "")
     no_out = started("model", tmp_path / "good.onnx", "--to", "trt")
     assert (no_out.returncode, "Missing option '--out'" in no_out.stderr) == (2, True)
+
+
+def test_an_option_that_tensorrt_has_not_is_told_without_tensorrt(
+    examined: Examined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TARGETS["trt"], "module", "no_such_module")
+    engine = EngineOptions(compute_capabilities=("8.6",), timing_cache=tmp_path / "kept")
+    found = examined(banded_model(tmp_path / "m.onnx"), engine=engine)
+    (told,) = (finding for finding in found.findings if finding.rule == "options")
+    assert (told.severity, told.got, found.works) == ("warning", "--compute-capability", True)
 
 
 def test_bundle_keeps_the_sizes_that_it_was_built_for(examined: Examined, bundles: Callable[[str], Path]) -> None:

@@ -103,6 +103,19 @@ def test_trap_landmarks_run_in_transformers_at_one_length_only(tmp_path: Path) -
             model(torch.full((2, 32), 5), attention_mask=mask)
 
 
+def test_trap_rows_that_together_are_one_long_row_are_no_reference(tmp_path: Path) -> None:
+    """transformers runs them without a word: its landmarks are then of all rows at once."""
+    folder = small_checkpoint(tmp_path / "made", "nystromformer", **LANDMARKS)
+    model = transformers.NystromformerModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        model(torch.full((2, 16), 5))
+    fixed = {"batch": Range.parse("2"), "sequence": Range.parse("16")}
+    exported = export(ModelSpec(str(folder), "onnx", tmp_path / "out", **fixed))
+    assert exported.report is not None
+    assert [subject.verdict for subject in exported.report.subjects] == [PASSED]
+    assert "lat-export reference" in {row.reference for row in exported.report.subjects[0].rows}
+
+
 def test_trap_padding_reaches_real_tokens(exported: Export, tmp_path: Path) -> None:
     """Content at padded positions changes real tokens in transformers' semantics, and not in the paper's."""
     for semantics, reached in (("hf", True), ("paper", False)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -127,6 +128,14 @@ def test_trap_no_sampled_attention_on_a_cpu(tmp_path: Path) -> None:
     model = model_of(tmp_path, **SAMPLED)
     with torch.no_grad(), pytest.raises(AttributeError):
         model(torch.full((1, 9), 5))
+
+
+@pytest.mark.parametrize(("config", "told"), [(EXPECTED, True), (SAMPLED, False)])
+def test_hashes_that_are_not_there_are_told(config: dict[str, Any], told: bool, tmp_path: Path) -> None:
+    folder = small_checkpoint(tmp_path / "made", "yoso", **config)
+    spec = ModelSpec(str(folder), "onnx", tmp_path / "out", options=Options(num_hash=2, hash_seed=3))
+    warnings = load(spec).checkpoint.warnings
+    assert any("--num-hash and --hash-seed: of no use" in warning for warning in warnings) == told
 
 
 def test_trap_parallel_rows_give_nan_in_transformers() -> None:

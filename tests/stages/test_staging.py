@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -42,6 +43,14 @@ def test_nothing_stays_after_an_error(tmp_path: Path) -> None:
         (staging.folder / "file").write_text("half")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_a_file_is_copied_is_told(tmp_path: Path) -> None:
+    given, out = tmp_path / "given", tmp_path / "to" / "out"
+    given.write_text("tokens")
+    with pytest.raises(InputError, match="cannot be written"), staged(out, replaceable=always, force=False) as staging:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(given), None, str(staging.folder / "given"))
+    assert list(tmp_path.iterdir()) == [given]
 
 
 def test_old_folder_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -20,7 +21,18 @@ from lat_export.cli.refit import refit
 from lat_export.cli.run import run
 from lat_export.cli.validate import validate
 from lat_export.console import print_error, tell
-from lat_export.errors import EXIT_BUG, EXIT_DONE, EXIT_MISSING, LatExportError, MissingError
+from lat_export.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_MISSING,
+    InputError,
+    LatExportError,
+    MissingError,
+)
+
+# Of a stream, which unlike a file has no name.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +66,10 @@ def main() -> None:
         hint = f"pip install {error.name}; `lat-export doctor` lists all that is missing"
         print_error(MissingError(f"the Python package {error.name} is missing", hint=hint))
         sys.exit(EXIT_MISSING)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+            print_error(InputError("what is printed cannot be written", got=error.strerror, hint="is the disk full?"))
+            sys.exit(EXIT_BAD_INPUT)
         traceback.print_exc()
         tell("\nThis is a bug in lat-export. Please report it with the lines above.")
         sys.exit(EXIT_BUG)

@@ -27,6 +27,7 @@ from lat_export.stages.kit import FACTS_FILE, cases_of
 from lat_export.stages.kit import SCHEMA as CASES_SCHEMA
 from lat_export.targets import PORTABLE_MODEL, BuildPlan
 from lat_export.targets.ort import best_model
+from lat_export.text_inputs import separator_of
 from lat_export.tokenizer_file import TOKENIZER_FILE, read_tokenizer
 from lat_export.validation.check import Judge
 from lat_export.validation.golden import TENSORS_FILE, Golden
@@ -195,7 +196,7 @@ def _manifest(parts: Parts) -> dict[str, Any]:
         "pad_token_id": signature.pad_token_id,
         "first_position": signature.first_position,
         "default_globals": signature.default_globals,
-        "sep_token_id": config.get("sep_token_id"),
+        "sep_token_id": separator_of(config),
         "mask_token_id": _mask_token_id(parts.known),
         "problem_type": config.get("problem_type"),
         "labels": [str(labels.get(str(index), f"LABEL_{index}")) for index in range(len(labels))],

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lat_export.batching import batching_of, padding_changes_answers
-from lat_export.documents.rows import BadRow, Row, reason_of
+from lat_export.documents.rows import BadRow, Row, json_cell, reason_of
 from lat_export.errors import InputError, LatExportError, ShapeError
 from lat_export.inference import front_of, open_model
 from lat_export.stages.bundle import Bundle
@@ -104,7 +104,7 @@ class Answering:
         number = one.row.number
         try:
             found = self.front.read(one.asked, outputs, place)
-            text = json.dumps({"row": number, **one.row.kept, **found}, allow_nan=False)
+            text = json.dumps({"row": number, **one.row.kept, **found}, allow_nan=False, default=json_cell)
         except LatExportError as error:
             return _bad_line(number, reason_of(error))
         except ValueError:

@@ -79,7 +79,7 @@ class ParquetTable:
         return zlib.crc32(repr([cells[name] for name in self.fields.read]).encode(), crc)
 
     def _check_columns(self) -> None:
-        """A column that is missing or no text would make every row a bad one."""
+        """A column that is missing, no text, or kept and bytes would make every row a bad one."""
         import pyarrow as pa
 
         schema = _opened(self.path).schema_arrow
@@ -88,6 +88,10 @@ class ParquetTable:
                 raise InputError(
                     f'no column "{name}"', got=", ".join(schema.names), expected=", ".join(self.fields.read)
                 )
+        for name in self.fields.kept:
+            kind = schema.field(name).type
+            if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+                raise InputError(f'the column "{name}" cannot be kept', got=kind, expected="a type that has a text")
         for name in self.fields.read:
             kind, expected = schema.field(name).type, "string"
             if name == "choices":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from lat_export.errors import InputError, LatExportError
 from lat_export.text_inputs import Request, Terms, check_request
 
-TERMS = Terms('a field "question"', 'a field "choices"')
+TERMS = Terms('a field "question"', 'a field "choices"', text='the field "text"')
 MORE_FIELDS = {"question-answering": ("question",), "multiple-choice": ("choices",)}
 KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
@@ -66,6 +68,19 @@ def read_row(number: int, found: Any, fields: Fields) -> Row | BadRow:
     return Row(number, request, {name: found.get(name) for name in fields.kept})
 
 
+def json_cell(cell: Any) -> str:
+    """For `json.dumps`: a cell of a table of a kind that JSON does not have, as its text.
+
+    Raises:
+        InputError: bytes, which are no text.
+    """
+    if isinstance(cell, (date, time)):  # a datetime is a date
+        return cell.isoformat()
+    if isinstance(cell, (Decimal, timedelta)):
+        return str(cell)
+    raise InputError("a field that is kept is of a kind that JSON does not have", got=type(cell).__name__)
+
+
 def reason_of(error: LatExportError) -> str:
     """An error in one line."""
     facts = (("got", error.got), ("expected", error.expected))
@@ -87,12 +102,6 @@ def _choices(found: dict[str, Any]) -> tuple[str, ...]:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what} is no string", got=_kind(value))
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} is no Unicode text", got=f"half a surrogate pair at character {error.start}"
-        ) from error
     return value
 
 

@@ -22,7 +22,7 @@ from lat_export.engine_options import EngineOptions
 from lat_export.errors import InputError, LatExportError, first_line
 from lat_export.ops import DOMAIN, StaticBounds
 from lat_export.profiles import profile_text
-from lat_export.targets import TARGETS, BuildPlan
+from lat_export.targets import KITS, TARGETS, BuildPlan
 from lat_export.targets.lowering import bounded, inline, name_callers
 from lat_export.targets.tensorrt_target import TensorRTTarget
 from lat_export.types import Signature, TensorSpec
@@ -123,13 +123,16 @@ def _opset_findings(program: ir.Model, table: Importers) -> Iterator[Finding]:
 
 
 def _option_findings(target: TensorRTTarget, plan: BuildPlan) -> Iterator[Finding]:
-    """Of a library that is here; another one is not asked."""
-    if target.missing():
+    """Of the library where it is here. Elsewhere of what is known without it, and as a warning: `--to trt` may be built
+    by TensorRT-RTX there, which has other options."""
+    missing = target.missing() is not None
+    asked = KITS.get(target.name) if missing else target
+    if asked is None:
         return
     try:
-        target.demand_options(plan.options)
+        asked.demand_options(plan.options)
     except LatExportError as error:
-        yield Finding.of(error, ERROR, "options")
+        yield Finding.of(error, WARNING if missing else ERROR, "options")
 
 
 def _shape_findings(points: dict[str, Point], told: set[str]) -> Iterator[Finding]:

@@ -71,6 +71,10 @@ class Family(ABC):
         """Why transformers' own modules are no reference for this export; None where they are."""
         return None if options.semantics == "hf" else f"semantics {options.semantics} is not what transformers computes"
 
+    def why_not_of_this_shape(self, config: PreTrainedConfig, rows: int, tokens: int) -> str | None:
+        """Why transformers' own modules, which run a batch of this shape, do not compute what they mean to."""
+        return None
+
     def fitted(self, model: PreTrainedModel, tokens: int) -> str | None:
         """Make transformers' own `model` run at this length, where its config holds it to another one, for timing.
 

@@ -164,6 +164,13 @@ class Nystromformer(Family):
             return "transformers cannot construct inv_coeff_init_option=True"
         return super().why_not_transformers(config, options)
 
+    def why_not_of_this_shape(self, config: PreTrainedConfig, rows: int, tokens: int) -> str | None:
+        """The landmarks are a reshape to rows of the configured length; a batch of one such row broadcasts."""
+        length = config.segment_means_seq_len // config.num_landmarks * config.num_landmarks
+        if not has_landmarks(config) or tokens == length or rows * tokens != length:
+            return None
+        return f"transformers takes {rows} rows of {tokens} tokens for one of {length}, and mixes them"
+
     def fitted(self, model: PreTrainedModel, tokens: int) -> str | None:
         """No weight depends on `segment_means_seq_len`. At N = L another value would mean exact attention."""
         config = model.config

@@ -12,7 +12,7 @@ from lat_export import __version__
 from lat_export.digest import file_sha256
 from lat_export.engine_options import EngineOptions
 from lat_export.environment import versions
-from lat_export.errors import InputError, ParityError
+from lat_export.errors import InputError, ParityError, first_line
 from lat_export.staging import holds_only_listed
 from lat_export.targets import PORTABLE_MODEL, BuildPlan, Built, Target
 from lat_export.types import Range, Signature
@@ -150,7 +150,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Open a bundle and check the digest of every file in it.
 
     Raises:
-        InputError: the folder is no bundle, or one of another schema.
+        InputError: the folder is no bundle, or one of another schema or version.
         ParityError: a file is missing or was changed since the bundle was written.
     """
     manifest_file, digest_file = folder / MANIFEST_FILE, folder / MANIFEST_DIGEST_FILE
@@ -163,9 +163,7 @@ def read_bundle(folder: Path) -> Bundle:
     expected = digest_file.read_text(errors="replace").split() if digest_file.is_file() else ["nothing"]
     if expected != [file_sha256(manifest_file), MANIFEST_FILE]:
         raise _changed(MANIFEST_FILE, file_sha256(manifest_file), " ".join(expected) + f" in {MANIFEST_DIGEST_FILE}")
-    manifest = json.loads(manifest_file.read_text())
-    if manifest.get("schema") != SCHEMA_VERSION:
-        raise InputError("a bundle of another schema", got=manifest.get("schema"), expected=SCHEMA_VERSION)
+    manifest = _parsed(manifest_file)
     for name, entry in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -174,6 +172,27 @@ def read_bundle(folder: Path) -> Bundle:
         if found != entry["sha256"]:
             raise _changed(name, found, entry["sha256"])
     return Bundle(folder, manifest)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The manifest, whose parts are all of a form that this version reads."""
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        schema = manifest.get("schema")
+        if schema == SCHEMA_VERSION:
+            bundle = Bundle(path.parent, manifest)
+            # Read for their errors.
+            _ = bundle.signature, bundle.plan, bundle.forms, [entry["sha256"] for entry in manifest["files"].values()]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path.name} is not of a form that this version of lat-export reads",
+            got=f"{path}: {first_line(error)}",
+            expected=f"what lat-export {__version__} writes",
+            hint="another version may have written the bundle: use that one, or export it again",
+        ) from error
+    if schema != SCHEMA_VERSION:
+        raise InputError("a bundle of another schema", got=schema, expected=SCHEMA_VERSION)
+    return manifest
 
 
 def _changed(name: str, got: str, expected: str) -> ParityError:

@@ -101,6 +101,7 @@ def _load(spec: ModelSpec) -> Loaded:
         warnings += _note_on_token_types(tokenizer)
     signature = signature_of(family, task, model.config, outputs, spec)
     warnings += tuple(family.warnings(model.config, spec.options))
+    warnings += _note_on_hashes(spec.options, family.expected_nodes(model.config))
     if "attentions" in spec.outputs:
         warnings += tuple(family.attention_warnings(spec.options))
     return Loaded(Checkpoint(folder, family, signature, spec.options, warnings), model)
@@ -255,9 +256,22 @@ def _model(
             hint="take config.json and weights from one checkpoint",
             where=WHERE,
         )
+    _check_finite(model)
     for name in overrides:
         setattr(model.config, name, raw_config[name])
     return model.eval(), set(info["missing_keys"]), sorted(info["unexpected_keys"])
+
+
+def _check_finite(model: PreTrainedModel) -> None:
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise InputError(
+            "weights of the checkpoint are NaN or Inf",
+            got=f"{broken[0]}, one of {len(broken)}",
+            expected="finite numbers",
+            hint="take a checkpoint from before the training diverged, or save it again in float32",
+            where=WHERE,
+        )
 
 
 def _is_of_the_body(name: str) -> bool:
@@ -282,6 +296,14 @@ def _note_on_token_types(tokenizer: Tokenizer | None) -> tuple[str, ...]:
         "the tokenizer gives the second text token type 1, and this export takes every token for type 0, as "
         "transformers 5 does; if the model was trained with both types, add --inputs token_type_ids",
     )
+
+
+def _note_on_hashes(options: Options, nodes: dict[str, int]) -> tuple[str, ...]:
+    """Expected collisions, which are YOSO's default, and the other families have no hashes."""
+    given = [name for name, value in (("--num-hash", options.num_hash), ("--hash-seed", options.hash_seed)) if value]
+    if "LshCumulation" in nodes or not given:
+        return ()
+    return (f"{' and '.join(given)}: of no use, since only YOSO with use_expectation=False has hashes",)
 
 
 def _loading_error(error: Exception) -> InputError:

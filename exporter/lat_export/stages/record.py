@@ -147,7 +147,10 @@ class _Reference:
         self, case: Case, inputs: dict[str, np.ndarray[Any, Any]]
     ) -> tuple[dict[str, np.ndarray[Any, Any]], str, str | None]:
         checkpoint = self._loaded.checkpoint
-        why = checkpoint.family.why_not_transformers(self._loaded.model.config, checkpoint.options)
+        family, config = checkpoint.family, self._loaded.model.config
+        mask = inputs["attention_mask"]
+        why = family.why_not_transformers(config, checkpoint.options)
+        why = why or family.why_not_of_this_shape(config, rows=mask[..., 0].size, tokens=mask.shape[-1])
         if why is None:
             try:
                 return self._run(self._loaded.model, inputs), "transformers", None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lat_export.digest import file_sha256
 from lat_export.errors import InputError, ShapeError, first_line
-from lat_export.text_inputs import Request, Terms, check_request, encode, text_inputs
+from lat_export.text_inputs import Request, Terms, check_request, encode, separator_of, text_inputs
 from lat_export.tokenizer_file import TOKENIZER_FILE, read_tokenizer
 from lat_export.types import Signature
 from lat_export.validation.cases import GIVEN, Case
@@ -143,7 +143,7 @@ def _of_texts(signature: Signature, checkpoint: Path, path: Path, name: str) -> 
     if not signature.has_input("input_ids"):
         raise InputError("with inputs_embeds a model takes no texts", got=path, hint="give --arrays, or no --inputs")
     tokenizer = _tokenizer(checkpoint)
-    separator = json.loads((checkpoint / "config.json").read_text()).get("sep_token_id")
+    separator = separator_of(json.loads((checkpoint / "config.json").read_text()))
     cases = []
     for source, request in read_requests(path, name):
         with told_of(source):
