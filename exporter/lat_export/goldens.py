@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lat_export.errors import InputError, ParityError
 from lat_export.remake import golden_command
-from lat_export.stages.load import checkpoint_folder, load
+from lat_export.stages.checkpoint_folder import checkpoint_folder
+from lat_export.stages.load import load
 from lat_export.stages.record import checkpoint_digests, record
 from lat_export.staging import staged
 from lat_export.tokenizer_file import TOKENIZER_FILE

@@ -67,7 +67,7 @@ def given(
     if checkpoint is not None:
         raise InputError("--checkpoint goes with a bundle", got=f"{what}, which is no bundle")
     from lat_export.pipeline import export
-    from lat_export.stages.load import checkpoint_folder
+    from lat_export.stages.checkpoint_folder import checkpoint_folder
 
     with scratch_folder() as scratch:
         tell("bundle ... (temporary, not validated: lat-export model makes one to keep, with proof)")
@@ -90,7 +90,7 @@ def _checkpoint_of(bundle: Bundle, named: str | None) -> Path | None:
     if named is None:
         found = _remembered(bundle)
         return found if found is not None and _difference(bundle, found) is None else None
-    from lat_export.stages.load import checkpoint_folder
+    from lat_export.stages.checkpoint_folder import checkpoint_folder
 
     folder = checkpoint_folder(ModelSpec(named, "onnx", bundle.folder))
     differs = _difference(bundle, folder)
