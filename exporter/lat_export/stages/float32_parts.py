@@ -22,7 +22,7 @@ from lat_export.validation.golden import Golden, GoldenCase
 # programs that are as good differ by a few ten per cent.
 MARGIN = 0.8
 # Cases by which parts are compared: the shortest, up to so many tokens together.
-COMPARED_TOKENS = 2048
+COMPARED_TOKENS = 512
 # How many parts are tried in half precision once more: each is all golden cases again.
 TRIED_AGAIN = 12
 
@@ -58,6 +58,8 @@ def needed(
         return Kept((), len(parts), error=first.error, error_without=first.error)
     tell(f"every part in {judge.precision} is too far from PyTorch, {first}: looking for parts to keep in fp32")
     alone = search.alone()
+    costly = max(parts, key=alone.__getitem__)
+    tell(f"{costly} costs most of {len(parts)} parts: {alone[costly]:.1e} with only it in {judge.precision}")
     enough = search.thinned(search.enough(search.by_gain(alone)))
     if len(enough) == len(parts):
         return Kept((), len(parts), error=first.error, error_without=first.error, alone=alone)
@@ -83,6 +85,8 @@ class _Search:
     def __init__(self, model: SwitchedModel, golden: Golden, judge: Judge) -> None:
         self.model, self._golden, self._judge = model, golden, judge
         self._usual = usual_sizes(golden)
+        # A case that failed last: where a program will not do, it is mostly that one again.
+        self._hardest: GoldenCase | None = None
 
     def worst(self, kept: Collection[str]) -> _Worst:
         rows = [row for case in self._golden for row in self._rows(case, kept)]
@@ -123,7 +127,14 @@ class _Search:
         return max(own, self.model.weights.get(f"{layer}.query_key", 0)) if kind == "attention" else max(own, 1)
 
     def _will_do(self, kept: Collection[str]) -> bool:
-        return all(row.share <= MARGIN for case in self._golden for row in self._rows(case, kept))
+        if self._hardest is not None and not self._passes(self._hardest, kept):
+            return False
+        failed = next((case for case in self._golden if not self._passes(case, kept)), None)
+        self._hardest = failed or self._hardest
+        return failed is None
+
+    def _passes(self, case: GoldenCase, kept: Collection[str]) -> bool:
+        return all(row.share <= MARGIN for row in self._rows(case, kept))
 
     def _mean(self, cases: list[GoldenCase], kept: Collection[str]) -> float:
         errors = [row.error for case in cases for row in self._rows(case, kept)]
