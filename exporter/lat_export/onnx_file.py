@@ -18,5 +18,8 @@ def save(model: onnx_ir.Model, path: Path) -> None:
     import onnx_ir
 
     weights_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    external = f"{path.name}.data" if weights_bytes > EXTERNAL_DATA_ABOVE_BYTES else None
-    onnx_ir.save(model, path, external_data=external)
+    if weights_bytes > EXTERNAL_DATA_ABOVE_BYTES:
+        onnx_ir.save(model, path, external_data=f"{path.name}.data")
+        return
+    # Weights that were read from a file beside another model would be looked for beside this one.
+    onnx_ir.save(onnx_ir.external_data.load_to_model(model), path)

@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lat_export.errors import ParityError
-from lat_export.precision import Kept
 from lat_export.remake import export_command
 from lat_export.stages.build import build
 from lat_export.stages.bundle import Bundle, is_bundle, read_bundle, write_bundle
@@ -19,11 +17,11 @@ from lat_export.stages.kit import write_kit
 from lat_export.stages.load import load
 from lat_export.stages.lower import build_plan, case_profiles, lower, unused_options
 from lat_export.stages.narrow import narrow
-from lat_export.stages.overflow import KEEP_MORE, check_overflow, near_overflow
+from lat_export.stages.overflow import KEEP_MORE, check_overflow, near_overflow, overflowing_parts, stored_values
 from lat_export.stages.record import record
 from lat_export.stages.trace import trace
 from lat_export.stages.validate import validate
-from lat_export.staging import staged
+from lat_export.staging import Staging, staged
 from lat_export.targets import Target, available_target, kit_of
 from lat_export.types import ModelSpec
 from lat_export.validation.check import Judge
@@ -73,11 +71,7 @@ def export(spec: ModelSpec, tell: Tell = lambda _: None) -> Exported:
         del loaded  # from here on nothing needs PyTorch's copy of the weights
         if in_half:
             with _timed("narrow", tell):
-                kept = _kept(spec, graph, golden, judge, staging.scratch, tell)
-                graph = narrow(graph, staging.folder, spec.precision, kept)
-        if golden is not None:
-            with _timed("overflow", tell):
-                graph = replace(graph, largest=check_overflow(graph, golden))
+                graph = _narrowed(spec, graph, golden, judge, staging, tell)
             warnings.add(near_overflow(graph.largest))
         with _timed("lower", tell):
             lowered = lower(graph, target, plan, staging.scratch)
@@ -110,11 +104,32 @@ def _target(spec: ModelSpec, tell: Tell) -> Target:
     return target
 
 
-def _kept(spec: ModelSpec, graph: Graph, golden: Golden | None, judge: Judge, scratch: Path, tell: Tell) -> Kept:
-    """What stays in float32 besides what the policy says; without golden tensors nothing asks for it."""
-    if spec.keep_fp32 is not None or golden is None:
-        return named(graph, spec.keep_fp32 or ())
-    return needed(graph, golden, judge, scratch, lambda line: tell(f"notice: {line}"))
+def _narrowed(
+    spec: ModelSpec, whole: Graph, golden: Golden | None, judge: Judge, staging: Staging, tell: Tell
+) -> Graph:
+    """In half precision, but for what the user names, or what parity and the range of float16 need.
+
+    Raises:
+        ParityError: a value is too large for float16, and its part was not to be kept.
+    """
+
+    def notice(line: str) -> None:
+        tell(f"notice: {line}")
+
+    names = spec.keep_fp32
+    if golden is None:
+        if names is None:
+            notice(f"--no-validate: nothing asked which parts cannot be in {spec.precision}")
+        return narrow(whole, staging.folder, spec.precision, named(whole, names or (), asked=names is not None))
+    kept = named(whole, names) if names is not None else needed(whole, golden, judge, staging.scratch, notice)
+    graph = narrow(whole, staging.folder, spec.precision, kept)
+    found = stored_values(graph, golden)
+    if names is None and (over := overflowing_parts(graph, found)):
+        # Parity did not see them: what comes behind may bound them again.
+        kept = needed(whole, golden, judge, staging.scratch, notice, {*kept.parts, *over})
+        graph = narrow(whole, staging.folder, spec.precision, kept)
+        found = stored_values(graph, golden)
+    return replace(graph, largest=check_overflow(found))
 
 
 # What may be done where a precision loses parity.

@@ -20,7 +20,7 @@ from lat_export.errors import InputError, ParityError
 from lat_export.onnx_file import save
 from lat_export.ops import StaticBounds
 from lat_export.pipeline import Exported, export
-from lat_export.precision import ELEMENT_TYPES, chosen, convert, parts_of
+from lat_export.precision import ELEMENT_TYPES, chosen, convert, parts_of, weights_of_parts
 from lat_export.precision.parts import Kept, part_of
 from lat_export.remake import export_command
 from lat_export.revalidation import revalidate
@@ -208,11 +208,32 @@ def test_a_dry_run_takes_the_names(examined: Callable[..., DryRun]) -> None:
         examined(SHARP, "trt", precision="bf16", keep_fp32=("layer.30",))
 
 
+def test_a_dry_run_of_a_bundle_takes_none(examined: Callable[..., DryRun], sharp: tuple[Exported, list[str]]) -> None:
+    with pytest.raises(InputError, match="are chosen already"):
+        examined(sharp[0].bundle.folder, "trt", precision="bf16", keep_fp32=("head",))
+
+
+def test_without_validation_nobody_is_asked(tmp_path: Path) -> None:
+    told: list[str] = []
+    spec = ModelSpec(str(SHARP), "onnx", tmp_path / "bundle", precision="bf16", validate=False)
+    kept = export(spec, told.append).bundle.manifest["kept_in_fp32"]
+    assert (kept["parts"], kept["asked"]) == ([], False)
+    assert any("nothing asked which parts cannot be in bf16" in line for line in told)
+
+
+def test_weights_that_are_transposed_count(exported: Get) -> None:
+    """The decoder of a masked language model is as large as the embeddings."""
+    program = ir.load(graph_of(exported, "yoso", "fill-mask")[0].model)
+    weights = weights_of_parts(program)
+    assert weights["head"] > weights["embeddings"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         (["--precision", "bf16", "--keep-fp32", "layer.9"], "the model has no such part in half precision"),
-        (["--precision", "bf16", "--keep-fp32", ","], "no part is named"),
+        (["--precision", "bf16", "--keep-fp32", ","], "is auto, none, or names"),
+        (["--precision", "bf16", "--keep-fp32", "auto,head"], "is auto, none, or names"),
         (["--keep-fp32", "head"], "in fp32 there is nothing to keep"),
         (["--keep-fp32", "none"], "in fp32 there is nothing to keep"),
     ],

@@ -15,8 +15,9 @@ import pytest
 import torch
 from conftest import GOLDEN, ROOT
 from ops.single_op_model import single_op_model
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+from lat_export import onnx_file
 from lat_export.dry_run import DryRun
 from lat_export.dry_run.findings import ERROR
 from lat_export.errors import InputError, ParityError
@@ -188,12 +189,48 @@ def test_a_weight_that_float16_cannot_hold_is_told(tmp_path: Path) -> None:
     with torch.no_grad():
         model.longformer.encoder.layer[1].output.dense.weight[3, 5] = -1e5
     model.save_pretrained(tmp_path / "checkpoint")
+    spec = ModelSpec(str(tmp_path / "checkpoint"), "onnx", tmp_path / "bundle", precision="fp16", keep_fp32=())
     with pytest.raises(InputError, match="a weight is too large for fp16") as caught:
-        export(ModelSpec(str(tmp_path / "checkpoint"), "onnx", tmp_path / "bundle", precision="fp16"))
+        export(spec)
     assert str(caught.value.got).startswith("1e+05 in ")
     assert "--keep-fp32 layer.1.feed_forward" in str(caught.value.hint)
     assert "--precision bf16" in str(caught.value.hint)
     assert not (tmp_path / "bundle").exists()
+    done = export(replace(spec, keep_fp32=None))
+    assert done.report.verdict == PASSED
+    assert "layer.1.feed_forward" in done.bundle.kept_in_fp32
+
+
+def test_an_overflow_that_no_output_shows_is_kept_too(tmp_path: Path) -> None:
+    """Tanh of infinity is 1, as of what overflows."""
+    checkpoint = GOLDEN / "longformer" / "text-classification" / "checkpoint"
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    with torch.no_grad():
+        norm = model.longformer.encoder.layer[-1].output.LayerNorm
+        norm.weight[0], norm.bias[0] = 0.0, 100.0
+        model.classifier.dense.weight[:, 0] = 2e3
+    model.save_pretrained(tmp_path / "checkpoint")
+    told: list[str] = []
+    spec = ModelSpec(str(tmp_path / "checkpoint"), "onnx", tmp_path / "bundle", precision="fp16")
+    done = export(spec, told.append)
+    assert done.report.verdict == PASSED
+    assert done.bundle.kept_in_fp32 == ("head",)
+    assert done.bundle.manifest["kept_in_fp32"]["alone"] == {}  # parity asked for nothing
+    assert any("beyond what fp16 can hold, so that they stay in fp32" in line and "head" in line for line in told)
+
+
+def test_weights_beside_the_model_in_float32_and_within_it_in_half(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those of a base-size Nystroemformer are."""
+    checkpoint = GOLDEN / "nystromformer" / TASK / "checkpoint"
+    whole = (checkpoint / "model.safetensors").stat().st_size
+    monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_ABOVE_BYTES", int(0.8 * whole))
+    full = export(ModelSpec(str(checkpoint), "onnx", tmp_path / "fp32"))
+    assert (tmp_path / "fp32" / "model.onnx.data").is_file()
+    done = export(ModelSpec(str(checkpoint), "onnx", tmp_path / "fp16", precision="fp16"))
+    assert not (tmp_path / "fp16" / "model.onnx.data").exists()
+    assert done.report.verdict == full.report.verdict == PASSED
 
 
 @pytest.mark.parametrize("precision", HALVES)

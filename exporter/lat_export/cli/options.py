@@ -54,8 +54,10 @@ def _parse_parts(text: str) -> tuple[str, ...] | None:
     names = tuple(part for part in (part.strip() for part in text.split(",")) if part)
     if text.strip() == "auto":
         return None
-    if not names:
-        raise InputError("no part is named", got=repr(text), expected="auto, none, or names as layer.0,head")
+    if not names or (len(names) > 1 and {"auto", "none"} & set(names)):
+        raise InputError(
+            "--keep-fp32 is auto, none, or names", got=repr(text), expected="auto, none, or names as layer.0,head"
+        )
     return () if names == ("none",) else names
 
 

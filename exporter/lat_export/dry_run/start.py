@@ -87,6 +87,12 @@ def _demand_precision(spec: ModelSpec, own: str) -> None:
             got=f"--precision {spec.precision}, {spec.model}",
             expected="a checkpoint, or no --precision",
         )
+    if spec.keep_fp32 is not None:
+        raise InputError(
+            "of a bundle the parts in fp32 are chosen already",
+            got="--keep-fp32",
+            expected="a checkpoint, or no --keep-fp32",
+        )
 
 
 def _of_file(path: Path, spec: ModelSpec) -> tuple[Given, BuildPlan]:

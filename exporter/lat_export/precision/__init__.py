@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lat_export.precision.convert import ELEMENT_TYPES, convert, widen_outputs
-from lat_export.precision.parts import Kept, chosen, part_of, parts_of, weights_of_parts
+from lat_export.precision.convert import ELEMENT_TYPES, convert, parts_beyond, widen_outputs
+from lat_export.precision.parts import Kept, chosen, part_of, parts_around, parts_of, weights_of_parts
 from lat_export.precision.policy import FLOAT32, HALF, MOVES, POLICY, Rule, rule_of
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "chosen",
     "convert",
     "part_of",
+    "parts_around",
+    "parts_beyond",
     "parts_of",
     "rule_of",
     "weights_of_parts",

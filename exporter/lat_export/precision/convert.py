@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from lat_export.errors import InputError
-from lat_export.precision.parts import part_of
+from lat_export.precision.parts import part_of, parts_around, weights_of
 from lat_export.precision.policy import POLICY, Rule, moves_a_weight, moves_an_activation
 
 if TYPE_CHECKING:
@@ -131,15 +131,28 @@ class _Conversion:
                 got=f"{float(np.abs(array[beyond]).max()):.3g} in {name}",
                 expected=f"at most {LARGEST[self._precision]:.3g}",
                 hint=self._other_way(taker),
-                where={"stage": "graph"},
+                where={"stage": "narrow"},
             )
         return narrow
 
     def _other_way(self, taker: ir.Node) -> str:
-        part = part_of(taker, self._policy)
-        ways = [f"--keep-fp32 {part}"] if part else []
+        ways = [f"--keep-fp32 {','.join(sorted(parts))}"] if (parts := parts_around(taker)) else []
         ways += ["--precision bf16 has the range of float32"] if self._precision == "fp16" else ["--precision fp32"]
         return "; or ".join(ways)
+
+
+def parts_beyond(program: ir.Model, precision: str) -> tuple[str, ...]:
+    """Parts with a weight that is beyond what the precision can hold, in the order of the graph."""
+    import numpy as np
+
+    found = {}
+    for node in program.graph:
+        if (part := part_of(node)) is None or part in found:
+            continue
+        arrays = (array.numpy() for array in weights_of(node))
+        if any(np.abs(array[np.isfinite(array)]).max(initial=0) > LARGEST[precision] for array in arrays):
+            found[part] = True
+    return tuple(found)
 
 
 def widen_outputs(graph: ir.Graph, half: ir.DataType) -> int:

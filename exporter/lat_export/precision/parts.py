@@ -12,7 +12,7 @@ A model has those of them in which a node is in half precision by the policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lat_export.errors import InputError
 from lat_export.graph_steps import LAYER
 from lat_export.ops import DOMAIN
-from lat_export.precision.policy import HALF, POLICY, Rule, rule_of
+from lat_export.precision.policy import HALF, MOVES, POLICY, Rule, moves_a_weight, rule_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,7 +35,7 @@ class Kept:
         parts: names of what stays in float32, in the order of the graph.
         of: how many parts there are.
         asked: the user named them; parity did not decide.
-        error: largest relative L2 of an output with those parts in float32, where it was measured.
+        error: with those parts in float32 the relative L2 of the output that is furthest out for its tolerance.
         error_without: with none of them in float32.
         alone: where parts were compared, by part: root mean square over outputs of the relative L2 with only it
             rounded.
@@ -86,10 +86,27 @@ def weights_of_parts(program: ir.Model, policy: Iterable[Rule] = POLICY) -> dict
     rules = tuple(policy)
     for node in program.graph:
         if (part := part_of(node, rules)) is not None:
-            arrays = [value.const_value for value in node.inputs if value is not None]
-            matrices = [array.size for array in arrays if array is not None and len(array.shape) > 1]
-            found[part] = found.get(part, 0) + sum(matrices)
+            found[part] = found.get(part, 0) + sum(array.size for array in weights_of(node) if len(array.shape) > 1)
     return found
+
+
+def weights_of(node: ir.Node) -> Iterator[ir.TensorProtocol]:
+    """Those that a node takes, transposed ones too."""
+    for value in node.inputs:
+        while value is not None and value.const_value is None:
+            maker = value.producer()
+            value = maker.inputs[0] if maker is not None and moves_a_weight(maker) else None
+        if value is not None and value.const_value is not None:
+            yield value.const_value
+
+
+def parts_around(node: ir.Node) -> set[str]:
+    """The part of a node, and of one that only casts or moves the parts that take what it gives."""
+    if (part := part_of(node)) is not None:
+        return {part}
+    if node.op_type != "Cast" and node.op_type not in MOVES:
+        return set()
+    return {part for value in node.outputs for use in value.uses() for part in parts_around(use.node)}
 
 
 def chosen(known: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:

@@ -182,7 +182,13 @@ def _parsed(path: Path) -> dict[str, Any]:
         if schema == SCHEMA_VERSION:
             bundle = Bundle(path.parent, manifest)
             # Read for their errors.
-            _ = bundle.signature, bundle.plan, bundle.forms, [entry["sha256"] for entry in manifest["files"].values()]
+            _ = (
+                bundle.signature,
+                bundle.plan,
+                bundle.forms,
+                bundle.kept_in_fp32,
+                [entry["sha256"] for entry in manifest["files"].values()],
+            )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path.name} is not of a form that this version of lat-export reads",

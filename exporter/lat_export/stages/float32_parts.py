@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lat_export.precision import Kept, chosen, parts_of
+from lat_export.precision import Kept, chosen, parts_beyond, parts_of
 from lat_export.stages.graph import Graph
 from lat_export.targets.switched_roundings import SwitchedModel
 from lat_export.validation.check import Judge, judged, usual_sizes
@@ -27,8 +27,8 @@ COMPARED_TOKENS = 512
 TRIED_AGAIN = 12
 
 
-def named(graph: Graph, names: Iterable[str]) -> Kept:
-    """What the user names.
+def named(graph: Graph, names: Iterable[str], *, asked: bool = True) -> Kept:
+    """What the user names; with `asked` false, what there is where nobody could be asked.
 
     Raises:
         InputError: a name that means no part of the model.
@@ -36,13 +36,18 @@ def named(graph: Graph, names: Iterable[str]) -> Kept:
     import onnx_ir as ir
 
     parts = parts_of(ir.load(graph.model))
-    return Kept(chosen(parts, names), len(parts), asked=True)
+    return Kept(chosen(parts, names), len(parts), asked=asked)
 
 
 def needed(
-    graph: Graph, golden: Golden, judge: Judge, scratch: Path, tell: Callable[[str], None] = lambda _: None
+    graph: Graph,
+    golden: Golden,
+    judge: Judge,
+    scratch: Path,
+    tell: Callable[[str], None] = lambda _: None,
+    overflowing: Collection[str] = (),
 ) -> Kept:
-    """What parity needs; none where that is nothing, or where not even one part can be rounded.
+    """What parity needs; of what it decides, nothing where not even one part can be rounded.
 
     Every number that an engine would store in half precision is rounded; sums are in float32.
 
@@ -50,23 +55,36 @@ def needed(
         graph: in float32.
         judge: tolerances and precision.
         tell: called with a line where parts are looked for.
+        overflowing: parts that are kept in any case, as those are that have a weight beyond the precision.
     """
-    search = _Search(SwitchedModel(graph.model, golden.signature, judge.precision, scratch), golden, judge)
-    parts = search.model.parts
-    first = search.worst(())
-    if first.share <= 1:
-        return Kept((), len(parts), error=first.error, error_without=first.error)
+    import onnx_ir as ir
+
+    program = ir.load(graph.model)
+    whole = parts_of(program)
+    always = {*overflowing, *parts_beyond(program, judge.precision)}
+    del program
+    if always:
+        tell(f"beyond what {judge.precision} can hold, so that they stay in fp32: {', '.join(sorted(always))}")
+    search = _Search(SwitchedModel(graph.model, golden.signature, judge.precision, scratch, always), golden, judge)
+
+    def found(kept: Collection[str], worst: _Worst, alone: dict[str, float]) -> Kept:
+        names = tuple(part for part in whole if part in always or part in kept)
+        return Kept(names, len(whole), error=worst.error, error_without=first.error, alone=alone)
+
+    parts, first = search.model.parts, search.worst(())
+    if first.share <= 1 or not parts:
+        return found((), first, {})
     tell(f"every part in {judge.precision} is too far from PyTorch, {first}: looking for parts to keep in fp32")
     alone = search.alone()
     costly = max(parts, key=alone.__getitem__)
     tell(f"{costly} costs most of {len(parts)} parts: {alone[costly]:.1e} with only it in {judge.precision}")
     enough = search.thinned(search.enough(search.by_gain(alone)))
     if len(enough) == len(parts):
-        return Kept((), len(parts), error=first.error, error_without=first.error, alone=alone)
+        return found((), first, alone)
     then = search.worst(enough)
-    kept = tuple(part for part in parts if part in enough)
-    tell(f"{len(kept)} of {len(parts)} parts stay in fp32, then {then}: {', '.join(kept)}")
-    return Kept(kept, len(parts), error=then.error, error_without=first.error, alone=alone)
+    kept = found(enough, then, alone)
+    tell(f"{len(kept.parts)} of {len(whole)} parts stay in fp32, then {then}: {', '.join(kept.parts)}")
+    return kept
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 from lat_export.errors import ParityError
+from lat_export.precision import parts_around
 from lat_export.stages.graph import Graph
 from lat_export.targets import BuildPlan
 from lat_export.targets.largest_values import FLOAT16_OVERFLOW, LargestValue, largest_values
@@ -17,24 +18,52 @@ KEPT = 5
 KEEP_MORE = "--keep-fp32 auto finds the parts that have to stay in fp32"
 
 
-def check_overflow(graph: Graph, golden: Golden) -> tuple[LargestValue, ...]:
-    """Look at every value that is stored in float16, on all golden cases that an engine takes.
+def stored_values(graph: Graph, golden: Golden) -> list[LargestValue]:
+    """The largest of every value that is stored in float16, on all golden cases that an engine takes, largest first.
 
     onnxruntime's CPU provider, by which a float16 model is validated, computes in float32 and would not show it.
 
     Returns:
-        The largest; none of a model in another precision, bfloat16 having the range of float32.
-    Raises:
-        ParityError: a value is too large for float16.
+        None of a model in another precision, bfloat16 having the range of float32.
     """
     if graph.precision != "fp16":
-        return ()
+        return []
     signature = golden.signature
     limits = BuildPlan({}, signature.max_global)
     cases = ((case.case.name, case.inputs) for case in golden if within(case, signature, limits))
-    found = largest_values(graph.model, cases, signature.max_global)
-    if found and not found[0].value < FLOAT16_OVERFLOW:
-        over = [one for one in found if not one.value < FLOAT16_OVERFLOW]
+    return largest_values(graph.model, cases, signature.max_global)
+
+
+def _overflows(one: LargestValue) -> bool:
+    return not one.value < FLOAT16_OVERFLOW
+
+
+def overflowing_parts(graph: Graph, found: list[LargestValue]) -> set[str]:
+    """The parts in half precision that hold values which are too large.
+
+    Args:
+        found: from `stored_values`.
+    """
+    import onnx_ir as ir
+
+    over = {one.node.partition(", ")[0] for one in found if _overflows(one)}
+    if not over:
+        return set()
+    nodes = [node for node in ir.load(graph.model).graph if str(node.name) in over]
+    return {part for node in nodes for part in parts_around(node)}
+
+
+def check_overflow(found: list[LargestValue]) -> tuple[LargestValue, ...]:
+    """
+    Args:
+        found: from `stored_values`.
+    Returns:
+        The first of them.
+    Raises:
+        ParityError: a value is too large for float16.
+    """
+    over = [one for one in found if _overflows(one)]
+    if over:
         first = over[0]
         raise ParityError(
             f"{len(over)} activations are too large for fp16",

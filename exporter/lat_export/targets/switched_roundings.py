@@ -34,17 +34,20 @@ class SwitchedModel:
         weights: how many numbers each has in its matrices.
     """
 
-    def __init__(self, model: Path, signature: Signature, precision: str, scratch: Path) -> None:
+    def __init__(
+        self, model: Path, signature: Signature, precision: str, scratch: Path, always: Collection[str] = ()
+    ) -> None:
         """
         Args:
+            always: parts that are in float32 and have no switch.
             model: the portable model in float32.
             scratch: an existing folder; what is written there is of no use to others.
         """
         program = bounded(model, StaticBounds())
-        self.weights = weights_of_parts(program)
+        self.weights = {part: size for part, size in weights_of_parts(program).items() if part not in always}
         self.parts = tuple(self.weights)
         self._outputs = [spec.name for spec in signature.outputs]
-        switched(program, bounded(model, StaticBounds()), precision)
+        switched(program, bounded(model, StaticBounds()), precision, always)
         with TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "switched.onnx"
             save(program, path)
@@ -61,14 +64,16 @@ class SwitchedModel:
         return dict(zip(self._outputs, found, strict=True))
 
 
-def switched(program: ir.Model, whole: ir.Model, precision: str) -> None:
+def switched(program: ir.Model, whole: ir.Model, precision: str, always: Collection[str]) -> None:
     """Rewrite a float32 program in place.
 
     Args:
         whole: the same program once more, for its weights.
+        always: parts that are not rounded.
     """
-    parts = {str(node.name): part for node in program.graph if (part := part_of(node)) is not None}
-    convert(program, precision)
+    found = ((str(node.name), part_of(node)) for node in program.graph)
+    parts = {name: part for name, part in found if part is not None and part not in always}
+    convert(program, precision, kept=always)
     name_callers(program)
     half = _type_of(precision)
     compute_in_float32(program, half)
