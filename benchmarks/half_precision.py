@@ -5,12 +5,12 @@
 
 Every golden checkpoint on all its golden cases, in onnxruntime on the CPU, where each op computes in float32 and rounds
 what it gives to the precision: what an engine stores is rounded, no more. The error of a program is the relative L2 of
-an output of a case to PyTorch in float32; its worst and its median over all outputs, cases and tasks of a family are
+an output of a case to PyTorch in float32; its worst and its rms over all outputs, cases and tasks of a family are
 given, and how many are above the band of the precision. Programs:
 
-- as exported, with the parts in float32 that parity needs there;
-- every part in half precision; and, of fp16, as onnxruntime by itself runs it, which takes out the roundings between
-  its own ops;
+- every part in half precision;
+- as exported, with the parts in float32 that parity needs; and, of fp16, that as onnxruntime by itself runs it, which
+  takes out the roundings between its own ops;
 - for each line of the policy that keeps ops in float32: with those ops in half precision;
 - inside the bodies, which compute in float32: with each of their ops rounded, softmax and normalisation op by op;
 - weights rounded, and nothing else;
@@ -303,9 +303,7 @@ def error_table(result: dict[str, Any]) -> list[str]:
     lines = ["| family | precision | program | worst | rms | above the band |", "|---|---|---|---|---|---|"]
     for row in result["rows"]:
         for name, found in row["errors"].items():
-            worst, rms = (
-                value if isinstance(value, str) else f"{value:.1e}" for value in (found["worst"], found["rms"])
-            )
+            worst, rms = _told(found["worst"]), _told(found["rms"])
             above = f"{found['above_the_band']} of {found['of']}"
             lines.append(f"| {row['family']} | {row['precision']} | {name} | {worst} | {rms} | {above} |")
     return lines
@@ -316,12 +314,17 @@ def task_table(result: dict[str, Any]) -> list[str]:
     lines = [_row(titles), _row("---" for _ in titles)]
     for row in result["tasks"]:
         every, exported, run, pytorch = (
-            f"{row['errors'][name]['worst']:.1e}" for name in (EVERY_PART, AS_EXPORTED, AS_RUN, PYTORCH)
+            _told(row["errors"][name]["worst"]) for name in (EVERY_PART, AS_EXPORTED, AS_RUN, PYTORCH)
         )
         kept = ", ".join(f"`{part}`" for part in row["kept"]) or "none"
         band = f"{RELATIVE_L2[row['precision']]:.0e}"
         lines.append(_row((row["family"], row["task"], row["precision"], band, every, kept, exported, run, pytorch)))
     return lines
+
+
+def _told(error: float | str) -> str:
+    """An error that is not finite is told in words already."""
+    return error if isinstance(error, str) else f"{error:.1e}"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -121,15 +121,19 @@ def _narrowed(
         if names is None:
             notice(f"--no-validate: nothing asked which parts cannot be in {spec.precision}")
         return narrow(whole, staging.folder, spec.precision, named(whole, names or (), asked=names is not None))
-    kept = named(whole, names) if names is not None else needed(whole, golden, judge, staging.scratch, notice)
-    graph = narrow(whole, staging.folder, spec.precision, kept)
-    found = stored_values(graph, golden)
-    if names is None and (over := overflowing_parts(graph, found)):
-        # Parity did not see them: what comes behind may bound them again.
-        kept = needed(whole, golden, judge, staging.scratch, notice, {*kept.parts, *over})
+    overflowing: set[str] = set()
+    while True:
+        if names is not None:
+            kept = named(whole, names)
+        else:
+            kept = needed(whole, golden, judge, staging.scratch, notice, overflowing)
         graph = narrow(whole, staging.folder, spec.precision, kept)
         found = stored_values(graph, golden)
-    return replace(graph, largest=check_overflow(found))
+        # Parity need not see them: what comes behind may bound them again.
+        more = overflowing_parts(graph, found) if names is None else set()
+        if more <= overflowing:
+            return replace(graph, largest=check_overflow(found, KEEP_MORE if names is not None else ""))
+        overflowing |= more
 
 
 # What may be done where a precision loses parity.

@@ -53,10 +53,11 @@ def overflowing_parts(graph: Graph, found: list[LargestValue]) -> set[str]:
     return {part for node in nodes for part in parts_around(node)}
 
 
-def check_overflow(found: list[LargestValue]) -> tuple[LargestValue, ...]:
+def check_overflow(found: list[LargestValue], way_out: str = "") -> tuple[LargestValue, ...]:
     """
     Args:
         found: from `stored_values`.
+        way_out: for the error, what may be done besides another precision.
     Returns:
         The first of them.
     Raises:
@@ -69,7 +70,7 @@ def check_overflow(found: list[LargestValue]) -> tuple[LargestValue, ...]:
             f"{len(over)} activations are too large for fp16",
             got=f"{first.value:.4g} from {first.node}" if isfinite(first.value) else f"NaN or Inf from {first.node}",
             expected="at most 65504, the largest float16",
-            hint=f"{KEEP_MORE}; --precision bf16 has the range of float32",
+            hint="; ".join(filter(None, (way_out, "--precision bf16 has the range of float32"))),
             where={"stage": "overflow", "case": first.case},
         )
     return tuple(found[:KEPT])

@@ -39,9 +39,9 @@ class SwitchedModel:
     ) -> None:
         """
         Args:
-            always: parts that are in float32 and have no switch.
             model: the portable model in float32.
             scratch: an existing folder; what is written there is of no use to others.
+            always: parts that are in float32 and have no switch.
         """
         program = bounded(model, StaticBounds())
         self.weights = {part: size for part, size in weights_of_parts(program).items() if part not in always}
